@@ -1,1 +1,32 @@
-//! placeholder
+//! The number grids that exported weights live on, and their bytes in a GGUF file.
+//!
+//! ```text
+//! rows of f32 ── Grid::encode ──▶ blocks of 32 along the row ── Grid::decode ──▶ rows of f32, all on the grid
+//! ```
+//!
+//! [`Grid`] names a grid. A matrix is stored row by row, a row being the *input* dimension of a linear layer, and only
+//! a row's own values share a scale. The bytes are those of the `gguf` Python package 0.19.0 and of llama.cpp on the
+//! same floats; values that a grid cannot hold are refused, where both of these write infinities.
+//!
+//! ```
+//! use limbeck_quant::Grid;
+//!
+//! let row: Vec<f32> = (0..32).map(|index| index as f32 - 16.0).collect();
+//! let bytes = Grid::Q8_0.encode(&row, 32)?;
+//! assert_eq!(bytes.len(), 34); // one scale of 2 bytes, 32 codes of 1 byte
+//! let decoded = Grid::Q8_0.decode(&bytes, 32)?;
+//! assert!(row.iter().zip(&decoded).all(|(value, on_grid)| (value - on_grid).abs() < 0.07));
+//! # Ok::<(), limbeck_quant::QuantError>(())
+//! ```
+
+mod error;
+mod float;
+mod grid;
+mod q4_0;
+mod q8_0;
+
+pub use error::QuantError;
+pub use grid::Grid;
+
+/// Values that share one scale in the block grids: ggml's `QK8_0` and `QK4_0`.
+pub const BLOCK_SIZE: usize = 32;

@@ -1,0 +1,145 @@
+//! Which grid, its sizes, and whole rows to and from bytes.
+
+use std::fmt;
+
+use crate::{BLOCK_SIZE, QuantError, float, q4_0, q8_0};
+
+/// A way to store numbers; the names are ggml's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Grid {
+    /// IEEE 754 binary32, little-endian.
+    F32,
+    /// IEEE 754 binary16, little-endian, rounded to nearest, ties to even.
+    F16,
+    /// The upper half of a binary32, rounded to nearest, ties to even.
+    BF16,
+    /// Blocks of 32: a binary16 scale and 32 codes of 8 bits. 8.5 bits a value.
+    Q8_0,
+    /// Blocks of 32: a binary16 scale and 32 codes of 4 bits. 4.5 bits a value.
+    Q4_0,
+}
+
+impl Grid {
+    /// Every grid.
+    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q4_0];
+
+    /// Values in the smallest unit that can be stored alone.
+    pub const fn block_size(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::Q8_0 | Self::Q4_0 => BLOCK_SIZE,
+        }
+    }
+
+    /// Bytes of such a unit.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+            Self::Q8_0 => q8_0::BLOCK_BYTES,
+            Self::Q4_0 => q4_0::BLOCK_BYTES,
+        }
+    }
+
+    /// Bytes of a row of `row_size` values.
+    ///
+    /// # Errors
+    /// [`QuantError::RowSize`] when the row is empty or not a whole number of blocks.
+    pub fn row_bytes(self, row_size: usize) -> Result<usize, QuantError> {
+        let error = QuantError::RowSize { grid: self, row_size, block_size: self.block_size() };
+        if row_size == 0 || !row_size.is_multiple_of(self.block_size()) {
+            return Err(error);
+        }
+        (row_size / self.block_size()).checked_mul(self.block_bytes()).ok_or(error)
+    }
+
+    /// The first magnitude that becomes an infinity: of the value itself, or of its block's scale.
+    pub fn limit(self) -> f32 {
+        match self {
+            Self::F32 => f32::INFINITY,
+            Self::F16 => float::F16_LIMIT,
+            Self::BF16 => float::BF16_LIMIT,
+            Self::Q8_0 => q8_0::LIMIT,
+            Self::Q4_0 => q4_0::LIMIT,
+        }
+    }
+
+    /// Encodes rows of `row_size` values.
+    ///
+    /// # Shapes
+    /// `values`: [rows, row_size]; the result: [rows, `row_bytes(row_size)`].
+    ///
+    /// # Errors
+    /// A row that is not a whole number of blocks, a partial row, a value that is not finite or too large.
+    pub fn encode(self, values: &[f32], row_size: usize) -> Result<Vec<u8>, QuantError> {
+        let row_bytes = self.row_bytes(row_size)?;
+        if !values.len().is_multiple_of(row_size) {
+            return Err(QuantError::PartialRow { unit: "values", found: values.len(), row: row_size });
+        }
+        self.check_values(values, row_size)?;
+        let mut bytes = Vec::with_capacity(values.len() / row_size * row_bytes);
+        match self {
+            Self::F32 => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
+            Self::F16 => values.iter().for_each(|value| bytes.extend(float::encode_f16(*value))),
+            Self::BF16 => values.iter().for_each(|value| bytes.extend(float::encode_bf16(*value))),
+            Self::Q8_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q8_0::encode_block(block))),
+            Self::Q4_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q4_0::encode_block(block))),
+        }
+        Ok(bytes)
+    }
+
+    /// Decodes rows of `row_size` values.
+    ///
+    /// # Shapes
+    /// `bytes`: [rows, `row_bytes(row_size)`]; the result: [rows, row_size].
+    ///
+    /// # Errors
+    /// A row that is not a whole number of blocks, a partial row, a stored value or scale that is not finite.
+    pub fn decode(self, bytes: &[u8], row_size: usize) -> Result<Vec<f32>, QuantError> {
+        let row_bytes = self.row_bytes(row_size)?;
+        if !bytes.len().is_multiple_of(row_bytes) {
+            return Err(QuantError::PartialRow { unit: "bytes", found: bytes.len(), row: row_bytes });
+        }
+        let mut values = Vec::with_capacity(bytes.len() / row_bytes * row_size);
+        match self {
+            Self::F32 => values.extend(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word))),
+            Self::F16 => values.extend(bytes.as_chunks().0.iter().map(|word| float::decode_f16(*word))),
+            Self::BF16 => values.extend(bytes.as_chunks().0.iter().map(|word| float::decode_bf16(*word))),
+            Self::Q8_0 => bytes.as_chunks().0.iter().for_each(|block| values.extend(q8_0::decode_block(block))),
+            Self::Q4_0 => bytes.as_chunks().0.iter().for_each(|block| values.extend(q4_0::decode_block(block))),
+        }
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(index) => Err(not_finite(index, row_size, values[index])),
+        }
+    }
+
+    /// Refuses what the grid would turn into a NaN or an infinity.
+    fn check_values(self, values: &[f32], row_size: usize) -> Result<(), QuantError> {
+        let limit = self.limit();
+        let Some(index) = values.iter().position(|value| !value.is_finite() || value.abs() >= limit) else {
+            return Ok(());
+        };
+        let value = values[index];
+        if !value.is_finite() {
+            return Err(not_finite(index, row_size, value));
+        }
+        Err(QuantError::TooLarge { grid: self, row: index / row_size, column: index % row_size, value, limit })
+    }
+}
+
+impl fmt::Display for Grid {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::BF16 => "BF16",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+        })
+    }
+}
+
+fn not_finite(index: usize, row_size: usize, value: f32) -> QuantError {
+    QuantError::NotFinite { row: index / row_size, column: index % row_size, value }
+}

@@ -1,0 +1,49 @@
+//! The bytes are those of the `gguf` Python package; `tests/reference/quant_blocks.py` made the files.
+
+use limbeck_quant::Grid;
+
+const ROW_SIZE: usize = 96;
+const VALUES: &[u8] = include_bytes!("golden/values.f32");
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+fn first_difference<T: PartialEq>(left: &[T], right: &[T]) -> Option<usize> {
+    assert_eq!(left.len(), right.len());
+    left.iter().zip(right).position(|(left, right)| left != right)
+}
+
+fn encodes_and_decodes_as(grid: Grid, encoded: &[u8], decoded: &[u8]) {
+    let bytes = grid.encode(&floats(VALUES), ROW_SIZE).expect("the values fit the grid");
+    assert_eq!(first_difference(&bytes, encoded), None, "{grid}: first byte that differs");
+    let values = grid.decode(encoded, ROW_SIZE).expect("the bytes are whole rows");
+    let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+    let expected: Vec<u32> = floats(decoded).iter().map(|value| value.to_bits()).collect();
+    assert_eq!(first_difference(&bits, &expected), None, "{grid}: first value that differs");
+}
+
+#[test]
+fn f32_is_the_little_endian_floats_themselves() {
+    encodes_and_decodes_as(Grid::F32, VALUES, VALUES);
+}
+
+#[test]
+fn f16_bytes_equal_those_of_the_gguf_package() {
+    encodes_and_decodes_as(Grid::F16, include_bytes!("golden/f16.bytes"), include_bytes!("golden/f16.decoded.f32"));
+}
+
+#[test]
+fn bf16_bytes_equal_those_of_the_gguf_package() {
+    encodes_and_decodes_as(Grid::BF16, include_bytes!("golden/bf16.bytes"), include_bytes!("golden/bf16.decoded.f32"));
+}
+
+#[test]
+fn q8_0_bytes_equal_those_of_the_gguf_package() {
+    encodes_and_decodes_as(Grid::Q8_0, include_bytes!("golden/q8_0.bytes"), include_bytes!("golden/q8_0.decoded.f32"));
+}
+
+#[test]
+fn q4_0_bytes_equal_those_of_the_gguf_package() {
+    encodes_and_decodes_as(Grid::Q4_0, include_bytes!("golden/q4_0.bytes"), include_bytes!("golden/q4_0.decoded.f32"));
+}
