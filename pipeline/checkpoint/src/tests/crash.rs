@@ -1,0 +1,1 @@
+pub(crate) fn reached(_point: crate::crash::Point) {}
