@@ -1,1 +1,147 @@
-pub(crate) fn reached(_point: crate::crash::Point) {}
+//! A child process of this test binary stops at a point of a save and is killed there with SIGKILL.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use super::{header, names, run_of, save, weights, write_model};
+use crate::crash::Point;
+use crate::{CheckpointError, RunDirectory, resolve, verify};
+
+const RUN: &str = "LIMBECK_TEST_RUN";
+const STEP: &str = "LIMBECK_TEST_STEP";
+const STOP_AT: &str = "LIMBECK_TEST_STOP_AT";
+const STOPPED: &str = "stopped";
+/// Added to the step for the child's bytes, so that they differ from those of a checkpoint that is there.
+const CHILD: u64 = 500;
+
+/// What the save calls at every point: the child that is to die here waits for it.
+pub(crate) fn reached(point: Point) {
+    stop_at(&format!("{point:?}"));
+}
+
+fn stop_at(point: &str) {
+    if env::var(STOP_AT).is_ok_and(|stop| stop == point) {
+        println!("\n{STOPPED}");
+        loop {
+            thread::sleep(Duration::from_secs(60));
+        }
+    }
+}
+
+/// The child's work; without its variables there is none.
+#[test]
+fn child_saves() -> Result<(), Box<dyn Error>> {
+    let (Ok(run), Ok(step)) = (env::var(RUN), env::var(STEP)) else { return Ok(()) };
+    let step = step.parse()?;
+    RunDirectory::resume(Path::new(&run))?.save(header(step), |directory| {
+        fs::write(directory.join("generation_config.json"), "{}")?;
+        stop_at("BetweenFiles");
+        write_model(directory, step + CHILD)
+    })?;
+    Ok(())
+}
+
+/// A child that has stopped at `point` of saving `step`. The pipe stays open until it is dead.
+fn stopped_child(run: &Path, step: u64, point: &str) -> Result<(Child, BufReader<ChildStdout>), Box<dyn Error>> {
+    let mut child = Command::new(env::current_exe()?)
+        .args(["--exact", "tests::crash::child_saves", "--nocapture"])
+        .envs([(RUN, run.as_os_str()), (STEP, step.to_string().as_ref()), (STOP_AT, point.as_ref())])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no pipe")?);
+    let mut line = String::new();
+    while line.trim() != STOPPED {
+        line.clear();
+        if lines.read_line(&mut line)? == 0 {
+            return Err(format!("the child ended before `{point}`: {}", child.wait()?).into());
+        }
+    }
+    Ok((child, lines))
+}
+
+fn kill_at(run: &Path, step: u64, point: &str) -> Result<(), Box<dyn Error>> {
+    let (mut child, _lines) = stopped_child(run, step, point)?;
+    child.kill()?; // SIGKILL
+    child.wait()?;
+    Ok(())
+}
+
+#[test]
+fn kill_before_the_rename_leaves_the_earlier_checkpoints() -> Result<(), Box<dyn Error>> {
+    for point in ["Created", "BetweenFiles", "Written", "Hashed", "ManifestWritten"] {
+        let directory = tempfile::tempdir()?;
+        run_of(directory.path(), &[100, 200])?;
+        kill_at(directory.path(), 300, point)?;
+        assert_eq!(names(directory.path())?.len(), 3, "{point}: the temporary directory is still there");
+
+        let run = RunDirectory::resume(directory.path())?;
+        let newest = run.newest()?;
+        assert_eq!(newest.checkpoint.map(|found| found.manifest.step), Some(200), "{point}");
+        assert!(newest.skipped.is_empty(), "{point}: {:?}", newest.skipped);
+        assert_eq!(names(directory.path())?, ["step-00000100", "step-00000200"], "{point}");
+        verify(&directory.path().join("step-00000100"))?;
+        save(&run, 300)?;
+        assert_eq!(resolve(directory.path())?.path, directory.path().join("step-00000300"));
+    }
+    Ok(())
+}
+
+#[test]
+fn kill_after_the_rename_leaves_the_new_checkpoint() -> Result<(), Box<dyn Error>> {
+    for (point, steps) in [("Renamed", [100, 200, 300].as_slice()), ("Trashed", &[200, 300])] {
+        let directory = tempfile::tempdir()?;
+        run_of(directory.path(), &[100, 200])?;
+        kill_at(directory.path(), 300, point)?;
+
+        let newest = RunDirectory::resume(directory.path())?.newest()?;
+        assert_eq!(newest.checkpoint.map(|found| found.manifest.step), Some(300), "{point}");
+        assert!(newest.skipped.is_empty(), "{point}: {:?}", newest.skipped);
+        let expected: Vec<_> = steps.iter().map(|step| format!("step-{step:08}")).collect();
+        assert_eq!(names(directory.path())?, expected, "{point}");
+        for step in expected {
+            verify(&directory.path().join(step))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn kill_while_a_step_is_replaced_leaves_the_old_or_the_new() -> Result<(), Box<dyn Error>> {
+    for (point, bytes) in [("ManifestWritten", 200), ("MovedAside", 200), ("Renamed", 200 + CHILD)] {
+        let directory = tempfile::tempdir()?;
+        run_of(directory.path(), &[200])?;
+        kill_at(directory.path(), 200, point)?;
+
+        let run = RunDirectory::resume(directory.path())?;
+        assert_eq!(names(directory.path())?, ["step-00000200"], "{point}");
+        let found = run.newest()?.checkpoint.ok_or("no checkpoint")?;
+        assert_eq!(fs::read(found.path.join("model.safetensors"))?, weights(bytes), "{point}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_process_is_refused_until_the_first_is_dead() -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    run_of(directory.path(), &[100])?;
+    let (mut child, _lines) = stopped_child(directory.path(), 200, "Written")?;
+
+    for opened in [RunDirectory::resume(directory.path()), RunDirectory::create(directory.path())] {
+        match opened {
+            Err(CheckpointError::Locked { process, .. }) => assert_eq!(process, child.id().to_string()),
+            other => return Err(format!("opened twice: {other:?}").into()),
+        }
+    }
+    assert_eq!(resolve(directory.path())?.path, directory.path().join("step-00000100"), "reading takes no lock");
+
+    child.kill()?;
+    child.wait()?;
+    assert_eq!(RunDirectory::resume(directory.path())?.path(), directory.path());
+    Ok(())
+}
