@@ -47,29 +47,42 @@ fn child_saves() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A child that has stopped at `point` of saving `step`. The pipe stays open until it is dead.
-fn stopped_child(run: &Path, step: u64, point: &str) -> Result<(Child, BufReader<ChildStdout>), Box<dyn Error>> {
-    let mut child = Command::new(env::current_exe()?)
-        .args(["--exact", "tests::crash::child_saves", "--nocapture"])
-        .envs([(RUN, run.as_os_str()), (STEP, step.to_string().as_ref()), (STOP_AT, point.as_ref())])
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut lines = BufReader::new(child.stdout.take().ok_or("no pipe")?);
-    let mut line = String::new();
-    while line.trim() != STOPPED {
-        line.clear();
-        if lines.read_line(&mut line)? == 0 {
-            return Err(format!("the child ended before `{point}`: {}", child.wait()?).into());
+/// A child that waits at a point of a save until it is killed, with this value at the latest.
+struct Stopped {
+    child: Child,
+    /// Stays open: a child that cannot print would panic.
+    _lines: BufReader<ChildStdout>,
+}
+
+impl Stopped {
+    fn at(point: &str, run: &Path, step: u64) -> Result<Self, Box<dyn Error>> {
+        let mut child = Command::new(env::current_exe()?)
+            .args(["--exact", "tests::crash::child_saves", "--nocapture"])
+            .envs([(RUN, run.as_os_str()), (STEP, step.to_string().as_ref()), (STOP_AT, point.as_ref())])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().ok_or("no pipe")?);
+        let mut line = String::new();
+        while line.trim() != STOPPED {
+            line.clear();
+            if lines.read_line(&mut line)? == 0 {
+                return Err(format!("the child ended before `{point}`: {}", child.wait()?).into());
+            }
         }
+        Ok(Self { child, _lines: lines })
     }
-    Ok((child, lines))
+}
+
+impl Drop for Stopped {
+    /// SIGKILL on Unix.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn kill_at(run: &Path, step: u64, point: &str) -> Result<(), Box<dyn Error>> {
-    let (mut child, _lines) = stopped_child(run, step, point)?;
-    child.kill()?; // SIGKILL
-    child.wait()?;
-    Ok(())
+    Stopped::at(point, run, step).map(drop)
 }
 
 #[test]
@@ -130,18 +143,17 @@ fn kill_while_a_step_is_replaced_leaves_the_old_or_the_new() -> Result<(), Box<d
 fn a_second_process_is_refused_until_the_first_is_dead() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     run_of(directory.path(), &[100])?;
-    let (mut child, _lines) = stopped_child(directory.path(), 200, "Written")?;
+    let stopped = Stopped::at("Written", directory.path(), 200)?;
 
     for opened in [RunDirectory::resume(directory.path()), RunDirectory::create(directory.path())] {
         match opened {
-            Err(CheckpointError::Locked { process, .. }) => assert_eq!(process, child.id().to_string()),
+            Err(CheckpointError::Locked { process, .. }) => assert_eq!(process, stopped.child.id().to_string()),
             other => return Err(format!("opened twice: {other:?}").into()),
         }
     }
     assert_eq!(resolve(directory.path())?.path, directory.path().join("step-00000100"), "reading takes no lock");
 
-    child.kill()?;
-    child.wait()?;
+    drop(stopped);
     assert_eq!(RunDirectory::resume(directory.path())?.path(), directory.path());
     Ok(())
 }
