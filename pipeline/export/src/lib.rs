@@ -1,1 +1,13 @@
-//! placeholder
+//! Formats that other programs load, one folder or file a format, and the import of what they made.
+//!
+//! ```text
+//! ModelConfig, NamedTensors, tokenizer files ── write_gguf ──▶ model.gguf ── read_gguf ──▶ ModelConfig, NamedTensors
+//! ```
+//!
+//! A Hugging Face directory is what a checkpoint already is; `limbeck-model` writes it.
+
+mod error;
+pub mod gguf;
+
+pub use error::ExportError;
+pub use gguf::{GgufReport, GgufType, read_gguf, write_gguf};
