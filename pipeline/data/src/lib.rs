@@ -1,7 +1,10 @@
 //! Documents and conversations, from files to batches of token rows.
 
 mod batch;
+mod error;
 mod message;
+pub mod source;
 
 pub use batch::{Batch, SegmentSpan};
+pub use error::DataError;
 pub use message::{Message, Role};
