@@ -1,7 +1,30 @@
 //! All stage configs.
-
+mod conform;
+mod data;
+mod document;
+mod export;
+mod load;
 mod model;
-mod stage;
+mod optimizer;
+mod overrides;
+mod prepare;
+mod problem;
+mod reader;
+mod rules;
+mod run;
+mod schema;
+mod shape;
+mod suggest;
+mod training;
+mod weights;
 
+pub use data::{DataEntry, DataKind, DataSection};
+pub use export::{ExportConfig, ExportFormat, ExportSection};
+pub use load::{StageConfig, load, load_training, to_toml};
 pub use model::{Architecture, ModelConfig, ModelSection};
-pub use stage::*;
+pub use optimizer::{OptimizerSection, ParameterGroup, ScheduleSection};
+pub use prepare::{CorpusSection, PrepareConfig, PrepareDataSection, TokenizerSection};
+pub use problem::{ConfigError, ConfigErrors, Origin, Problem};
+pub use run::RunSection;
+pub use training::{Precision, TrainSection, TrainingConfig, TrainingStage};
+pub use weights::{DistillSection, Divergence, StartSection, TeacherSection};

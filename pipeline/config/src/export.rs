@@ -1,0 +1,79 @@
+//! The config of `export-model`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::load::StageConfig;
+use crate::problem::Problem;
+use crate::run::RunSection;
+use crate::weights::check_directory;
+
+/// A file format that `export-model` writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportFormat {
+    /// A directory that transformers opens.
+    HuggingFace,
+    /// GGUF with 32-bit floats.
+    GgufF32,
+    /// GGUF with 16-bit floats.
+    GgufF16,
+    /// GGUF with 8-bit blocks.
+    GgufQ8_0,
+}
+
+/// `[export]`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportSection {
+    /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
+    pub from: PathBuf,
+    /// What is written.
+    pub formats: Vec<ExportFormat>,
+}
+
+/// `export-model`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportConfig {
+    /// Name and seed.
+    pub run: RunSection,
+    /// What is exported.
+    pub export: ExportSection,
+}
+
+impl ExportFormat {
+    /// The word in a config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::HuggingFace => "hugging_face",
+            Self::GgufF32 => "gguf_f32",
+            Self::GgufF16 => "gguf_f16",
+            Self::GgufQ8_0 => "gguf_q8_0",
+        }
+    }
+}
+
+impl StageConfig for ExportConfig {
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        self.run.check(&mut problems);
+        check_directory("export.from", &self.export.from, &mut problems);
+        let formats = &self.export.formats;
+        if formats.is_empty() {
+            problems.push(
+                Problem::new("export.formats", "[]", "must not be empty")
+                    .hint("a first choice is `[\"hugging_face\"]`"),
+            );
+        }
+        for (index, format) in formats.iter().enumerate() {
+            if let Some(first) = formats[..index].iter().position(|other| other == format) {
+                let rule = format!("must not repeat export.formats.{first}");
+                let key = format!("export.formats.{index}");
+                problems.push(Problem::new(key, format.name(), rule).hint("name each format once"));
+            }
+        }
+        problems
+    }
+}

@@ -1,0 +1,96 @@
+//! The rules that many keys share. Each adds a [`Problem`] when the value breaks it.
+
+use crate::problem::Problem;
+
+/// A finite number over 0.
+pub(crate) fn positive(problems: &mut Vec<Problem>, key: &str, value: f64) {
+    if !(value.is_finite() && value > 0.0) {
+        problems
+            .push(Problem::new(key, value, "must be a finite number over `0`").hint("use a number such as `0.001`"));
+    }
+}
+
+/// A finite number, 0 or more.
+pub(crate) fn not_negative(problems: &mut Vec<Problem>, key: &str, value: f64) {
+    if !(value.is_finite() && value >= 0.0) {
+        problems.push(Problem::new(key, value, "must be a finite number, `0` or more").hint("use `0` to turn it off"));
+    }
+}
+
+/// A number of \[0, 1\].
+pub(crate) fn fraction(problems: &mut Vec<Problem>, key: &str, value: f64) {
+    if !(0.0..=1.0).contains(&value) {
+        problems.push(Problem::new(key, value, "must be from `0` to `1`").hint("a tenth is `0.1`"));
+    }
+}
+
+/// A count that has a minimum.
+pub(crate) fn at_least(problems: &mut Vec<Problem>, key: &str, value: u64, minimum: u64) {
+    if value < minimum {
+        problems.push(
+            Problem::new(key, value, format!("must be at least `{minimum}`")).hint(format!("use `{minimum}` or more")),
+        );
+    }
+}
+
+/// A text that is not empty.
+pub(crate) fn not_empty(problems: &mut Vec<Problem>, key: &str, value: &str, example: &str) {
+    if value.is_empty() {
+        problems.push(Problem::new(key, value, "must not be empty").hint(format!("give one such as `{example}`")));
+    }
+}
+
+/// A pattern of file or parameter names.
+pub(crate) fn glob(problems: &mut Vec<Problem>, key: &str, value: &str) {
+    if let Err(error) = glob::Pattern::new(value) {
+        problems.push(
+            Problem::new(key, value, format!("must be a glob: {} at character `{}`", error.msg, error.pos + 1))
+                .hint("`*` stands for any text, `?` for one character, `[[]` for a bracket"),
+        );
+    }
+}
+
+/// Hint with the multiples of `of` around `value`.
+pub(crate) fn nearest_multiples(value: usize, of: usize) -> String {
+    let below = value / of * of;
+    match (below, below.checked_add(of)) {
+        (0, Some(above)) => format!("use `{above}`"),
+        (below, Some(above)) => format!("use `{below}` or `{above}`"),
+        (below, None) => format!("use `{below}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiples_around_a_value_leave_out_zero() {
+        assert_eq!(nearest_multiples(100, 8), "use `96` or `104`");
+        assert_eq!(nearest_multiples(5, 8), "use `8`");
+        assert_eq!(nearest_multiples(usize::MAX, 2), format!("use `{}`", usize::MAX - 1));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_break_every_rule() {
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            for rule in [positive, not_negative, fraction] {
+                let mut problems = Vec::new();
+                rule(&mut problems, "optimizer.epsilon", value);
+                assert_eq!(problems.len(), 1, "{value}");
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_belong_to_the_range_where_the_rule_says_so() {
+        let broken = |rule: fn(&mut Vec<Problem>, &str, f64), value| {
+            let mut problems = Vec::new();
+            rule(&mut problems, "k", value);
+            !problems.is_empty()
+        };
+        assert!(broken(positive, 0.0) && !broken(positive, f64::MIN_POSITIVE));
+        assert!(!broken(not_negative, 0.0) && broken(not_negative, -f64::MIN_POSITIVE));
+        assert!(!broken(fraction, 0.0) && !broken(fraction, 1.0) && broken(fraction, 1.0 + f64::EPSILON));
+    }
+}
