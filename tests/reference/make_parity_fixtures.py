@@ -34,16 +34,17 @@ OPTIMIZER = {
     "max_grad_norm": 1.0,  # of all gradients together
 }
 
-# Every size differs from every other, so that a swapped axis shows. Qwen3's heads are wider than the residual stream.
+# Within a model every size of an axis differs from every other, so that a swapped axis shows. Qwen3's heads are together
+# wider than the residual stream.
 MODELS = {
     "qwen3": {
         "vocab_size": 97,
-        "hidden_size": 26,
+        "hidden_size": 22,
         "intermediate_size": 38,
         "num_hidden_layers": 3,
         "num_attention_heads": 6,
         "num_key_value_heads": 2,
-        "head_dim": 6,
+        "head_dim": 8,
         "rms_norm_eps": 1e-5,
         "rope_theta": 5000.0,
         "tie_word_embeddings": True,
