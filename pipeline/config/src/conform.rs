@@ -152,8 +152,11 @@ impl Walk<'_> {
         let unknown: Vec<String> = table.keys().filter(|name| !names.contains(&name.as_str())).cloned().collect();
         for name in unknown {
             let near = nearest(&name, names.iter().copied());
-            let place = self.header(key, in_list);
-            let problem = Problem::worded(join(key, &name), format!("is not a key of {place}"));
+            let place = match key {
+                "" => "at the top of the file".into(),
+                key => format!("of {}", self.header(key, in_list)),
+            };
+            let problem = Problem::worded(join(key, &name), format!("is not a key {place}"));
             self.findings.problems.push(problem.hint(self.way_out(&name, &near, names)));
             let value = table.remove(&name);
             match (near.as_slice(), value) {

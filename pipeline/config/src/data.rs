@@ -75,7 +75,7 @@ impl DataEntry {
     /// `key` is that of the entry, such as `data.train.0`.
     fn check(&self, key: &str, problems: &mut Vec<Problem>) {
         rules::not_empty(problems, &format!("{key}.path"), &self.path, "data/tiny/train.parquet");
-        rules::positive(problems, &format!("{key}.weight"), self.weight);
+        rules::positive(problems, &format!("{key}.weight"), self.weight, "1.0");
         let columns = [
             ("column", &self.column),
             ("prompt_column", &self.prompt_column),

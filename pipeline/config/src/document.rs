@@ -26,7 +26,13 @@ impl Document {
         };
         let (spans, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            return Err(errors.iter().map(syntax).collect());
+            let mut errors: Vec<ConfigError> = errors.iter().map(syntax).collect();
+            // One slip makes the parser stumble several times.
+            errors.dedup_by_key(|error| match error {
+                ConfigError::Syntax { origin, .. } => Some(origin.clone()),
+                _ => None,
+            });
+            return Err(errors);
         }
         let table = text.parse::<Table>().map_err(|error| vec![syntax(&error)])?;
         let mut document = Self { table, path: path.into(), origins: BTreeMap::new() };
@@ -73,11 +79,16 @@ impl Document {
     /// Notes that `key` and all in it come from `override_text`, and the sections around it where they are new.
     pub(crate) fn set_origin(&mut self, key: &str, override_text: &str) {
         let origin = Origin::Set(override_text.into());
-        self.origins.retain(|other, _| !is_within(other, key));
+        self.forget_origin(key);
         for (end, _) in key.match_indices('.') {
             self.origins.entry(key[..end].into()).or_insert_with(|| origin.clone());
         }
         self.origins.insert(key.into(), origin);
+    }
+
+    /// Forgets where `key` and all in it came from.
+    pub(crate) fn forget_origin(&mut self, key: &str) {
+        self.origins.retain(|other, _| !is_within(other, key));
     }
 
     /// Takes over the origins of `from`, which was meant to be `to`.

@@ -24,7 +24,8 @@ pub trait StageConfig: DeserializeOwned + Serialize {
 /// Reads the config at `path`, applies `overrides`, checks everything.
 ///
 /// An override is `key.path=value`: the key from the top of the file, with indices of lists counted from 0 (the one
-/// after the last adds an entry), and a TOML value, or else plain text.
+/// after the last adds an entry), and a TOML value, or else plain text. Without a value it takes the key out, so that its
+/// default counts.
 ///
 /// # Errors
 /// Everything that is wrong with the config at once: a key that is unknown, missing, of the wrong type or out of range,

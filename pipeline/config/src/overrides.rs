@@ -9,7 +9,8 @@ use crate::problem::ConfigError;
 ///
 /// The key is the one of the file from its top, with indices of lists counted from 0 (`data.train.0.path`); the index
 /// after the last adds an entry. The value is TOML, or else the text as it stands, so that paths and names need no
-/// quotes; what looks like a number, `true`, a list or a section and is a text does: `run.name='"7"'`.
+/// quotes. What looks like a number, `true`, a list or a section, but is a text, does: `run.name='"7"'`. No value at all
+/// takes the key out, so that its default counts.
 pub(crate) fn apply(document: &mut Document, overrides: &[String]) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     for text in overrides {
@@ -33,10 +34,36 @@ fn apply_one(document: &mut Document, text: &str) -> Result<(), Refusal> {
         let rule = format!("`{segment}` in key `{key}` must be letters, digits, `_` and `-`");
         return Err((rule, "write the keys of the file joined by dots, such as data.train.0.path".into()));
     }
-    let value = parse_value(value)?;
-    insert(&mut document.table, &segments, value)?;
+    if value.trim().is_empty() {
+        remove(&mut document.table, &segments, key)?;
+        document.forget_origin(key);
+        return Ok(());
+    }
+    insert(&mut document.table, &segments, parse_value(value)?)?;
     document.set_origin(key, text);
     Ok(())
+}
+
+/// `key` is what `segments` were.
+fn remove(table: &mut Table, segments: &[&str], key: &str) -> Result<(), Refusal> {
+    let removed = match segments {
+        [] => None,
+        [name] => table.remove(*name),
+        [first, inner @ .., name] => {
+            let section = inner.iter().try_fold(table.get_mut(*first), |section, segment| {
+                Some(match (section?, segment.parse::<usize>()) {
+                    (Value::Array(items), Ok(index)) => items.get_mut(index),
+                    (Value::Table(table), _) => table.get_mut(*segment),
+                    _ => None,
+                })
+            });
+            section.flatten().and_then(Value::as_table_mut).and_then(|table| table.remove(*name))
+        }
+    };
+    removed.map(drop).ok_or_else(|| {
+        let rule = format!("there is no `{key}` to take out");
+        (rule, "an empty value takes a key out, so that its default counts; entries of lists stay".into())
+    })
 }
 
 /// A key that TOML reads without quotes.

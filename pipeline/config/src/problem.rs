@@ -15,7 +15,7 @@ pub struct Problem {
 
 impl Problem {
     pub(crate) fn new(key: impl Into<String>, value: impl Display, rule: impl Display) -> Self {
-        Self::worded(key, format!("is `{value}`, {rule}"))
+        Self::worded(key, format!("is `{}`, {rule}", printable(&value.to_string())))
     }
 
     pub(crate) fn missing(key: impl Into<String>, rule: impl Display) -> Self {
@@ -49,6 +49,13 @@ impl Problem {
     }
 }
 
+/// The text in one line: a value from the file may hold line breaks and escape sequences of terminals.
+pub(crate) fn printable(text: &str) -> String {
+    let escaped =
+        |letter: char| if letter.is_control() { letter.escape_default().collect() } else { letter.to_string() };
+    text.chars().map(escaped).collect()
+}
+
 /// Whether `key` is `section` or lies in it.
 pub(crate) fn is_within(key: &str, section: &str) -> bool {
     key.strip_prefix(section).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -56,7 +63,7 @@ pub(crate) fn is_within(key: &str, section: &str) -> bool {
 
 impl Display for Problem {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.key, self.message)?;
+        write!(f, "{} {}", printable(&self.key), self.message)?;
         match &self.hint {
             Some(hint) => write!(f, "; hint: {hint}"),
             None => Ok(()),
@@ -83,7 +90,7 @@ impl Display for Origin {
         match self {
             Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
             Self::File { path, line: None } => write!(f, "{}", path.display()),
-            Self::Set(text) => write!(f, "--set {text}"),
+            Self::Set(text) => write!(f, "--set {}", printable(text)),
         }
     }
 }

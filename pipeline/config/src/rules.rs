@@ -2,25 +2,30 @@
 
 use crate::problem::Problem;
 
-/// A finite number over 0.
-pub(crate) fn positive(problems: &mut Vec<Problem>, key: &str, value: f64) {
+/// A finite number over 0; `usual` is for the hint.
+pub(crate) fn positive(problems: &mut Vec<Problem>, key: &str, value: f64, usual: &str) {
     if !(value.is_finite() && value > 0.0) {
-        problems
-            .push(Problem::new(key, value, "must be a finite number over `0`").hint("use a number such as `0.001`"));
+        problems.push(
+            Problem::new(key, format!("{value:?}"), "must be a finite number over `0`")
+                .hint(format!("`{usual}` is usual")),
+        );
     }
 }
 
 /// A finite number, 0 or more.
 pub(crate) fn not_negative(problems: &mut Vec<Problem>, key: &str, value: f64) {
     if !(value.is_finite() && value >= 0.0) {
-        problems.push(Problem::new(key, value, "must be a finite number, `0` or more").hint("use `0` to turn it off"));
+        problems.push(
+            Problem::new(key, format!("{value:?}"), "must be a finite number, `0` or more")
+                .hint("use `0` to turn it off"),
+        );
     }
 }
 
 /// A number of \[0, 1\].
 pub(crate) fn fraction(problems: &mut Vec<Problem>, key: &str, value: f64) {
     if !(0.0..=1.0).contains(&value) {
-        problems.push(Problem::new(key, value, "must be from `0` to `1`").hint("a tenth is `0.1`"));
+        problems.push(Problem::new(key, format!("{value:?}"), "must be from `0` to `1`").hint("a tenth is `0.1`"));
     }
 }
 
@@ -71,26 +76,29 @@ mod tests {
         assert_eq!(nearest_multiples(usize::MAX, 2), format!("use `{}`", usize::MAX - 1));
     }
 
+    fn is_broken(rule: fn(&mut Vec<Problem>, &str, f64), value: f64) -> bool {
+        let mut problems = Vec::new();
+        rule(&mut problems, "optimizer.epsilon", value);
+        !problems.is_empty()
+    }
+
+    fn over_zero(problems: &mut Vec<Problem>, key: &str, value: f64) {
+        positive(problems, key, value, "1.0");
+    }
+
     #[test]
     fn numbers_that_are_not_finite_break_every_rule() {
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            for rule in [positive, not_negative, fraction] {
-                let mut problems = Vec::new();
-                rule(&mut problems, "optimizer.epsilon", value);
-                assert_eq!(problems.len(), 1, "{value}");
+            for rule in [over_zero, not_negative, fraction] {
+                assert!(is_broken(rule, value), "{value}");
             }
         }
     }
 
     #[test]
     fn bounds_belong_to_the_range_where_the_rule_says_so() {
-        let broken = |rule: fn(&mut Vec<Problem>, &str, f64), value| {
-            let mut problems = Vec::new();
-            rule(&mut problems, "k", value);
-            !problems.is_empty()
-        };
-        assert!(broken(positive, 0.0) && !broken(positive, f64::MIN_POSITIVE));
-        assert!(!broken(not_negative, 0.0) && broken(not_negative, -f64::MIN_POSITIVE));
-        assert!(!broken(fraction, 0.0) && !broken(fraction, 1.0) && broken(fraction, 1.0 + f64::EPSILON));
+        assert!(is_broken(over_zero, 0.0) && !is_broken(over_zero, f64::MIN_POSITIVE));
+        assert!(!is_broken(not_negative, 0.0) && is_broken(not_negative, -f64::MIN_POSITIVE));
+        assert!(!is_broken(fraction, 0.0) && !is_broken(fraction, 1.0) && is_broken(fraction, 1.0 + f64::EPSILON));
     }
 }

@@ -25,7 +25,7 @@ impl RunSection {
             );
         } else if name.chars().any(char::is_control) {
             problems.push(
-                Problem::new("run.name", name.escape_debug(), "must not hold control characters")
+                Problem::new("run.name", name, "must not hold control characters")
                     .hint("use letters, digits, `-` and `_`"),
             );
         }

@@ -5,7 +5,7 @@
 
 use toml::{Table, Value};
 
-use crate::reader::{Probe, Reason};
+use crate::reader::{Probe, Reason, Refusal};
 
 /// The key that chooses the variant of a section.
 pub(crate) const TAG: &str = "kind";
@@ -113,7 +113,7 @@ impl Place {
         })
     }
 
-    /// As [`Refusal::depth`](crate::reader::Refusal) counts.
+    /// As [`Refusal::depth`] counts.
     fn depth(&self) -> usize {
         self.0.iter().filter(|step| !matches!(step, Step::Variant(_))).count()
     }
@@ -152,15 +152,15 @@ fn fields(probe: Probe, place: &Place, names: &[&'static str]) -> Vec<Field> {
     let field =
         |&name: &&'static str| Field { name, required: false, shape: discover(probe, &place.then(Step::Key(name))) };
     let mut fields: Vec<Field> = names.iter().map(field).collect();
-    let complete: Table = fields.iter().map(|field| (field.name.into(), field.shape.placeholder())).collect();
-    for field in &mut fields {
-        let mut section = complete.clone();
-        section.remove(field.name);
-        let refusal = probe(&place.document(Value::Table(section))).err();
-        // A section around this one may lack a key of the same name, but less deep.
-        field.required = refusal.is_some_and(|refusal| {
-            refusal.depth == place.depth() && matches!(refusal.reason, Reason::Missing(name) if name == field.name)
-        });
+    let mut section = Table::new();
+    // A section around this one may lack a key too, but less deep.
+    while let Err(Refusal { depth, reason: Reason::Missing(name) }) =
+        probe(&place.document(Value::Table(section.clone())))
+        && depth == place.depth()
+        && let Some(field) = fields.iter_mut().find(|field| field.name == name && !field.required)
+    {
+        field.required = true;
+        section.insert(name.into(), field.shape.placeholder());
     }
     fields
 }

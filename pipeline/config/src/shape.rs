@@ -102,10 +102,10 @@ impl ModelConfig {
             rules::at_least(problems, key, size as u64, 1);
         }
         self.check_key_value_heads(problems);
-        rules::positive(problems, "model.rms_norm_eps", self.rms_norm_eps);
+        rules::positive(problems, "model.rms_norm_eps", self.rms_norm_eps, "1e-6");
         if !(self.rope_theta.is_finite() && self.rope_theta > 1.0) {
             problems.push(
-                Problem::new("model.rope_theta", self.rope_theta, "must be a finite number over `1`")
+                Problem::new("model.rope_theta", format!("{:?}", self.rope_theta), "must be a finite number over `1`")
                     .hint("`10000` is usual for short sequences"),
             );
         }

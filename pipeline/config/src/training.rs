@@ -173,7 +173,7 @@ impl TrainingConfig {
             if given {
                 problems.push(
                     Problem::worded(key, format!("is given, but {} has no use for it", stage.name()))
-                        .hint(format!("leave [{key}] out, or run distill")),
+                        .hint(format!("leave [{key}] out (--set {key}=), or run distill")),
                 );
             }
         }
@@ -210,7 +210,7 @@ impl TrainSection {
             (Some(steps), Some(tokens)) => problems.push(
                 Problem::new("train.max_steps", steps, format!("must not be given with train.max_tokens = `{tokens}`"))
                     .reads("train.max_tokens")
-                    .hint("leave one of them out"),
+                    .hint("leave one of them out, such as with --set train.max_steps="),
             ),
             _ => {}
         }

@@ -66,12 +66,12 @@ impl StartSection {
             Self::Random {} => {
                 let hint = "or go on from a model: [start] with kind = `checkpoint` and from = its directory";
                 if !has_model {
-                    let rule = "is the shape that start.kind = `random` needs";
+                    let rule = "start.kind = `random` needs a shape";
                     let hint = format!("add [model] with hidden_size and so on, {hint}");
                     problems.push(Problem::missing("model", rule).reads("start").hint(hint));
                 }
                 if !has_tokenizer {
-                    let rule = "start.kind = `random` brings none";
+                    let rule = "start.kind = `random` needs one";
                     let hint = format!("name the `tokenizer.json` that prepare wrote, {hint}");
                     problems.push(Problem::missing("data.tokenizer", rule).reads("start").hint(hint));
                 }
@@ -82,7 +82,7 @@ impl StartSection {
                     problems.push(
                         Problem::worded("model", "is given, but start.kind = `checkpoint` has its own shape")
                             .reads("start")
-                            .hint("leave [model] out, or use start.kind = `random`"),
+                            .hint("leave [model] out (--set model=), or use start.kind = `random`"),
                     );
                 }
             }
@@ -98,7 +98,7 @@ impl TeacherSection {
 
 impl DistillSection {
     pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
-        rules::positive(problems, "distill.temperature", self.temperature);
+        rules::positive(problems, "distill.temperature", self.temperature, "1.0");
         rules::fraction(problems, "distill.ce_weight", self.ce_weight);
     }
 }

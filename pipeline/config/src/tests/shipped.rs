@@ -4,49 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use limbeck_config::{
-    ConfigErrors, CorpusSection, ExportConfig, PrepareConfig, TrainingConfig, TrainingStage, load, load_training,
-    to_toml,
-};
-use tempfile::NamedTempFile;
-
-/// Any stage's config, for comparisons.
-#[derive(Debug, PartialEq)]
-enum Loaded {
-    Prepare(PrepareConfig),
-    Training(Box<TrainingConfig>),
-    Export(ExportConfig),
-}
-
-impl Loaded {
-    fn to_toml(&self) -> String {
-        match self {
-            Self::Prepare(config) => to_toml(config),
-            Self::Training(config) => to_toml(config),
-            Self::Export(config) => to_toml(config),
-        }
-        .unwrap()
-    }
-}
-
-/// Loads `path` as the stage whose name is `stage`.
-fn load_as(stage: &str, path: &Path, overrides: &[String]) -> Result<Loaded, ConfigErrors> {
-    let training = |stage| load_training(stage, path, overrides).map(|config| Loaded::Training(Box::new(config)));
-    match stage {
-        "prepare" => load(path, overrides).map(Loaded::Prepare),
-        "pretrain" => training(TrainingStage::Pretrain),
-        "sft" => training(TrainingStage::Sft),
-        "distill" => training(TrainingStage::Distill),
-        "export-model" => load(path, overrides).map(Loaded::Export),
-        other => panic!("no stage is named {other}"),
-    }
-}
-
-fn load_text(stage: &str, text: &str) -> Result<Loaded, ConfigErrors> {
-    let file = NamedTempFile::new().unwrap();
-    fs::write(file.path(), text).unwrap();
-    load_as(stage, file.path(), &[])
-}
+use super::{Loaded, load_as, load_text};
+use crate::CorpusSection;
 
 /// Every shipped config with its stage.
 fn shipped() -> Vec<(String, PathBuf)> {
@@ -160,9 +119,7 @@ fn commented_out_keys_show_valid_values_and_true_defaults() {
             if in_example {
                 continue;
             }
-            let mut edited = lines.clone();
-            edited[index] = &line[1..];
-            let loaded = load_text(&stage, &edited.join("\n"));
+            let loaded = load_text(&stage, &with_line(&text, index, &line[1..]));
             let loaded = loaded.unwrap_or_else(|errors| panic!("{}: {errors}", path.display()));
             assert!(derived.contains(&key.1) || loaded == config, "{}: {line} is no default", path.display());
         }
@@ -196,20 +153,15 @@ fn every_misspelt_key_is_refused_with_its_right_name() {
     let mut tried = 0;
     for (stage, path) in shipped() {
         let text = fs::read_to_string(&path).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        for (index, line) in lines.iter().enumerate() {
+        for (index, line) in text.lines().enumerate() {
             let Some((start, key)) = key_of(line) else { continue };
             let name_start = start + key.rfind('.').map_or(0, |dot| dot + 1);
             let name = &line[name_start..start + key.len()];
             for typo in typos(name) {
                 let edited = format!("{}{typo}{}", &line[..name_start], &line[start + key.len()..]);
-                let mut all = lines.clone();
-                all[index] = &edited;
-                let message = load_text(&stage, &all.join("\n")).expect_err(&edited).to_string();
-                let named = message.contains(&format!("`{name}`")) || message.contains("not TOML");
+                let message = load_text(&stage, &with_line(&text, index, &edited)).expect_err(&edited).to_string();
+                let named = message.contains(&format!("`{name}`"));
                 assert!(named, "{}:{}: {edited}: {message}", path.display(), index + 1);
-                // Dropping the only letter, or the last one before a dot, leaves no key at all.
-                assert!(!typo.is_empty() || message.contains("not TOML"));
                 tried += 1;
             }
         }
@@ -238,6 +190,50 @@ fn the_tiny_chain_hands_its_files_from_stage_to_stage() {
             let shape = model.resolve(prepare.tokenizer.vocab_size, config.data.sequence_length).unwrap();
             // Summed by hand from the shapes of the tensors.
             assert_eq!(shape.parameter_count(), if stage == "pretrain" { 918_912 } else { 213_632 });
+        }
+    }
+}
+
+/// An active `name = value` with its line's index.
+fn settings(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('['));
+    lines.filter_map(|(index, line)| Some((index, key_of(line)?.1)))
+}
+
+/// The text with another line in place of one.
+fn with_line(text: &str, index: usize, line: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[index] = line;
+    lines.join("\n")
+}
+
+#[test]
+fn a_key_that_is_taken_out_has_a_default_or_is_reported_missing() {
+    let (mut optional, mut required) = (0, 0);
+    for (stage, path) in shipped() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (index, name) in settings(&text) {
+            match load_text(&stage, &with_line(&text, index, "")) {
+                Ok(_) => optional += 1,
+                Err(errors) => {
+                    assert!(errors.to_string().contains(&format!(".{name} is missing, ")), "{name}: {errors}");
+                    required += 1;
+                }
+            }
+        }
+    }
+    assert!(optional > 20 && required > 60, "{optional} {required}");
+}
+
+#[test]
+fn a_section_in_place_of_a_value_is_refused_at_its_line() {
+    for (stage, path) in shipped() {
+        let text = fs::read_to_string(&path).unwrap();
+        for (index, name) in settings(&text) {
+            let errors = load_text(&stage, &with_line(&text, index, &format!("{name} = {{ zzz = 1 }}"))).unwrap_err();
+            let errors = errors.to_string();
+            assert!(errors.contains(&format!(":{}: ", index + 1)), "{name}: {errors}");
+            assert!(errors.contains(&format!(".{name} is `{{ zzz = 1 }}`, must be ")), "{name}: {errors}");
         }
     }
 }

@@ -1,0 +1,208 @@
+//! Values out of range, and several problems at once.
+
+use super::{load_text, refusals, tiny};
+
+/// Each override of a tiny config that breaks one rule, and how the message begins.
+const REFUSED: &[(&str, &[&str], &str)] = &[
+    ("pretrain", &["run.name=a/b"], "run.name is `a/b`, must be one part of a path"),
+    ("pretrain", &["run.name=.."], "run.name is `..`, must be one part of a path"),
+    ("pretrain", &["run.name=a\\b"], "run.name is `a\\b`, must be one part of a path"),
+    ("pretrain", &["run.name=''"], "run.name is ``, must be one part of a path"),
+    ("pretrain", &["run.name=\"a\\nb\""], "run.name is `a\\nb`, must not hold control characters"),
+    ("pretrain", &["run.seed=-1"], "run.seed is `-1`, must be a whole number, 0 or more"),
+    ("pretrain", &["data.train=[]"], "data.train is missing, must have at least one entry"),
+    ("pretrain", &["data.train.0.path=''"], "data.train.0.path is ``, must not be empty"),
+    ("pretrain", &["data.train.0.kind=chat"], "data.train.0.kind is `\"chat\"`, must be one of `documents`, `chats`"),
+    ("pretrain", &["data.train.0.weight=0"], "data.train.0.weight is `0.0`, must be a finite number over `0`"),
+    ("pretrain", &["data.train.0.weight=inf"], "data.train.0.weight is `inf`, must be a finite number over `0`"),
+    ("pretrain", &["data.valid.0.weight=nan"], "data.valid.0.weight is `NaN`, must be a finite number over `0`"),
+    ("pretrain", &["data.valid="], "train.eval_every is `100`, needs data.valid"),
+    ("pretrain", &["data.tokenizer="], "data.tokenizer is missing, start.kind = `random` needs one"),
+    ("pretrain", &["model="], "model is missing, start.kind = `random` needs a shape"),
+    ("pretrain", &["start.kind=prune"], "start.kind is `\"prune\"`, must be one of `random`, `checkpoint`"),
+    ("sft", &["start.from=''"], "start.from is ``, must not be empty"),
+    ("sft", &["data.train.0.prompt_column=q"], "data.train.0.completion_column is missing, goes with"),
+    ("sft", &["data.train.0.completion_column=a"], "data.train.0.prompt_column is missing, goes with"),
+    (
+        "sft",
+        &["data.train.0.prompt_column=q", "data.train.0.completion_column=a", "data.train.0.column=messages"],
+        "data.train.0.prompt_column is `q`, must not be given with data.train.0.column = `messages`",
+    ),
+    (
+        "pretrain",
+        &["data.train.0.prompt_column=q", "data.train.0.completion_column=a"],
+        "data.train.0.prompt_column is `q`, needs data.train.0.kind = `chats`",
+    ),
+    ("pretrain", &["model.hidden_size=100", "model.head_dim="], "model.head_dim is `25`, hidden_size / num_attention"),
+    ("pretrain", &["model.head_dim=31"], "model.head_dim is `31`, must be even"),
+    ("pretrain", &["model.num_key_value_heads=3"], "model.num_key_value_heads is `3`, must divide"),
+    ("pretrain", &["model.vocab_size=0"], "model.vocab_size is `0`, must be at least `1`"),
+    ("pretrain", &["model.rope_theta=1"], "model.rope_theta is `1.0`, must be a finite number over `1`"),
+    (
+        "pretrain",
+        &["model.max_position_embeddings=127"],
+        "model.max_position_embeddings is `127`, must be at least data.sequence_length = `128`",
+    ),
+    ("pretrain", &["train.max_steps=0"], "train.max_steps is `0`, must be at least `1`"),
+    ("pretrain", &["train.max_steps=1.5"], "train.max_steps is `1.5`, must be a whole number"),
+    ("pretrain", &["train.max_steps="], "train.max_steps is missing, and so is train.max_tokens"),
+    ("pretrain", &["train.max_tokens=9"], "train.max_steps is `600`, must not be given with train.max_tokens = `9`"),
+    ("pretrain", &["train.tokens_per_step=4000"], "train.tokens_per_step is `4000`, must be a multiple of data.sequ"),
+    ("pretrain", &["train.tokens_per_step=0"], "train.tokens_per_step is `0`, must be a multiple"),
+    ("pretrain", &["train.micro_batch_size=0"], "train.micro_batch_size is `0`, must be at least `1`"),
+    ("pretrain", &["train.micro_batch_size=5"], "train.micro_batch_size is `5`, must divide the `32` rows of a step"),
+    ("pretrain", &["train.precision=bf16"], "train.precision is `\"bf16\"`, must be one of `fp32`"),
+    ("pretrain", &["train.log_every=0"], "train.log_every is `0`, must be at least `1`"),
+    ("pretrain", &["train.eval_every=0"], "train.eval_every is `0`, must be at least `1`"),
+    ("pretrain", &["train.save_every=0"], "train.save_every is `0`, must be at least `1`"),
+    ("pretrain", &["train.keep_checkpoints=1"], "train.keep_checkpoints is `1`, must be at least `2`"),
+    ("pretrain", &["optimizer.learning_rate=0"], "optimizer.learning_rate is `0.0`, must be a finite number over `0`"),
+    ("pretrain", &["optimizer.beta_1=1"], "optimizer.beta_1 is `1.0`, must be from `0` to under `1`"),
+    ("pretrain", &["optimizer.beta_2=-0.1"], "optimizer.beta_2 is `-0.1`, must be from `0` to under `1`"),
+    ("pretrain", &["optimizer.epsilon=0"], "optimizer.epsilon is `0.0`, must be a finite number over `0`"),
+    ("pretrain", &["optimizer.weight_decay=-1"], "optimizer.weight_decay is `-1.0`, must be a finite number, `0`"),
+    ("pretrain", &["optimizer.max_grad_norm=0"], "optimizer.max_grad_norm is `0.0`, must be a finite number over `0`"),
+    ("pretrain", &["optimizer.groups.0.parameters=a[b"], "optimizer.groups.0.parameters is `a[b`, must be a glob"),
+    (
+        "pretrain",
+        &["optimizer.groups=[{parameters=\"*\", learning_rate_scale=-1.0}]"],
+        "optimizer.groups.0.learning_rate_scale is `-1.0`, must be a finite number, `0` or more",
+    ),
+    (
+        "pretrain",
+        &["optimizer.groups=[{parameters=\"*\", weight_decay=-1.0}]"],
+        "optimizer.groups.0.weight_decay is `-1.0`, must be a finite number, `0` or more",
+    ),
+    ("pretrain", &["schedule.warmup_steps=601"], "schedule.warmup_steps is `601`, must fit in the run's `600` steps"),
+    (
+        "pretrain",
+        &["schedule={kind=\"warmup_stable_decay\", warmup_steps=301, decay_steps=300}"],
+        "schedule.warmup_steps is `301`, must with schedule.decay_steps = `300` fit in the run's `600` steps",
+    ),
+    (
+        "pretrain",
+        &["schedule.decay_steps=3"],
+        "schedule.decay_steps is not a key of [schedule]; hint: `decay_steps` bel",
+    ),
+    ("pretrain", &["schedule.final_ratio=1.1"], "schedule.final_ratio is `1.1`, must be from `0` to `1`"),
+    ("pretrain", &["teacher.from=x"], "teacher is given, but pretrain has no use for it"),
+    ("sft", &["distill.ce_weight=0.5"], "distill is given, but sft has no use for it"),
+    ("distill", &["teacher="], "teacher is missing, distill needs one"),
+    ("distill", &["teacher.from=''"], "teacher.from is ``, must not be empty"),
+    ("distill", &["distill.temperature=0"], "distill.temperature is `0.0`, must be a finite number over `0`"),
+    ("distill", &["distill.ce_weight=1.01"], "distill.ce_weight is `1.01`, must be from `0` to `1`"),
+    ("distill", &["distill.divergence.kind=kl"], "distill.divergence.kind is `\"kl\"`, must be one of `forward_kl`"),
+    ("prepare", &["tokenizer.vocab_size=299"], "tokenizer.vocab_size is `299`, must be at least `300`"),
+    ("prepare", &["corpus.valid_chats=0"], "corpus.valid_chats is `0`, must be at least `1`"),
+    ("export-model", &["export.formats=[]"], "export.formats is `[]`, must not be empty"),
+    (
+        "export-model",
+        &["export.formats=[\"gguf_f16\", \"hugging_face\", \"gguf_f16\"]"],
+        "export.formats.2 is `gguf_f16`, must not repeat export.formats.0",
+    ),
+    (
+        "export-model",
+        &["export.formats.3=gguf_q8"],
+        "export.formats.3 is `\"gguf_q8\"`, must be one of `hugging_face`, `gguf_f32`, `gguf_f16`, `gguf_q8_0`; hint: did \
+         you mean `gguf_q8_0`",
+    ),
+];
+
+#[test]
+fn a_value_out_of_range_is_named_with_its_rule_and_a_hint() {
+    for (stage, overrides, expected) in REFUSED {
+        let problems = refusals(stage, overrides);
+        assert_eq!(problems.len(), 1, "{overrides:?}: {problems:?}");
+        assert!(problems[0].starts_with(expected), "{overrides:?}: {}", problems[0]);
+        assert!(problems[0].contains("; hint: "), "{}", problems[0]);
+    }
+}
+
+#[test]
+fn a_checkpoint_brings_its_shape() {
+    let problems = refusals("distill", &["start={kind=\"checkpoint\", from=\"x\"}"]);
+    assert_eq!(
+        problems,
+        [
+            "model is given, but start.kind = `checkpoint` has its own shape; hint: leave [model] out (--set model=), or use \
+          start.kind = `random`"
+        ]
+    );
+}
+
+#[test]
+fn distill_fills_in_its_loss() {
+    let config = tiny("distill", &["distill="]).unwrap().training();
+    assert_eq!(config.distill, Some(crate::DistillSection::default()));
+    assert_eq!((config.distill.unwrap().temperature, tiny("sft", &[]).unwrap().training().distill), (1.0, None));
+}
+
+/// A file with one slip of each sort.
+const WRONG: &str = r#"[run]
+nane = "wrong"
+seed = -3
+
+[data]
+tokenizer = "tokenizer.json"
+sequence_lenth = 100
+train = { path = "x" }
+
+[model]
+hidden_size = 100
+intermediate_size = "256"
+num_attention_heads = 8
+
+[train]
+max_steps = 10
+tokens_per_step = 950
+learning_rate = 1e-3
+
+[schedule]
+kind = "linear"
+warmup_steps = 500
+
+[optimiser]
+learning_rate = "1e-3"
+
+[wandb]
+project = "x"
+"#;
+
+#[test]
+fn everything_that_is_wrong_is_reported_at_once_by_line() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), WRONG).unwrap();
+    let errors = super::load_as("pretrain", file.path(), &["train.log_evry=1".into()]).unwrap_err();
+    insta::assert_snapshot!(errors.to_string().replace(&file.path().display().to_string(), "wrong.toml"));
+}
+
+#[test]
+fn a_problem_that_only_follows_from_another_is_not_reported() {
+    // 4096 is no multiple of what a placeholder would be; the slip alone is told.
+    assert_eq!(refusals("pretrain", &["data.sequence_length='x'", "model.max_position_embeddings=3"]).len(), 1);
+    // A misspelt key still counts as what it was meant to be.
+    let renamed = ["data.sequence_length=", "data.sequence_lenght=1000"];
+    let problems = refusals("pretrain", &renamed);
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems.iter().any(|problem| problem.contains("must be a multiple of data.sequence_length = `1000`")));
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_line() {
+    let errors = load_text("pretrain", "[run]\nname = tiny\n").unwrap_err().to_string();
+    assert!(errors.contains(":2: not TOML: "), "{errors}");
+    let errors = load_text("pretrain", "[run]\nname = \"a\"\nname = \"b\"\n").unwrap_err().to_string();
+    assert!(errors.contains(":3: not TOML: duplicate key"), "{errors}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let errors = super::load_as("prepare", "no/such.toml".as_ref(), &[]).unwrap_err().to_string();
+    assert!(errors.starts_with("config `no/such.toml` cannot be read: "), "{errors}");
+}
+
+#[test]
+fn control_characters_of_a_file_do_not_reach_the_terminal() {
+    let errors = load_text("export-model", "\"a\\u001b[31m\" = 1\n[run]\nname = \"\\u001b/\"\n").unwrap_err();
+    assert!(!errors.to_string().contains('\u{1b}'));
+}
