@@ -55,19 +55,19 @@ impl Story<'_, '_, '_> {
         let sentence = match self.pen.choose(&[5, 3, 2]) {
             0 => {
                 self.coins -= price;
-                format!("The {thing} cost {}, so of {had} {} stayed with {hero}.", coins(price), coins(self.coins))
+                format!("The {thing} cost {}, so of {had} {hero} kept {}.", coins(price), coins(self.coins))
             }
             1 => {
                 self.coins -= price;
                 let left = coins(self.coins);
-                format!("{keeper} asked for {}, {hero} had {had}, and {left} were left.", coins(price))
+                format!("{keeper} asked for {}, {hero} had {had} and kept {left}.", coins(price))
             }
             _ => {
                 let most = LARGEST_DISCOUNT.min(price - 1) as usize;
                 let paid = price - 1 - self.pen.rank(most, 0) as u32;
                 self.coins -= paid;
                 let (price, paid, left) = (coins(price), coins(paid), coins(self.coins));
-                format!("{keeper} wanted {price} but took {paid}, so of {had} {left} stayed with {hero}.")
+                format!("{keeper} wanted {price} but took {paid}, so of {had} {hero} kept {left}.")
             }
         };
         self.pen.say(&sentence);

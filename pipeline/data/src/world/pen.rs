@@ -1,5 +1,7 @@
 //! Writing by weighted choices, whose probabilities are counted.
 
+use super::words::capitalized;
+
 /// Where choices come from: a generator of random numbers, or a script that replays or tries them out.
 pub(super) trait Choices {
     /// Index of the option that is taken; option `i` has probability `weights[i] / total`.
@@ -80,9 +82,7 @@ impl<'c> Pen<'c> {
         if !self.text.is_empty() {
             self.text.push(' ');
         }
-        let mut letters = sentence.chars();
-        self.text.extend(letters.next().map(|first| first.to_ascii_uppercase()));
-        self.text.push_str(letters.as_str());
+        self.text.push_str(&capitalized(sentence));
     }
 
     /// What is written, taken away.

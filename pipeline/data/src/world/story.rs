@@ -136,7 +136,7 @@ impl<'f, 'p, 'c> Story<'f, 'p, 'c> {
     }
 
     /// Work and money at the start.
-    fn set_out(&mut self) {
+    pub(super) fn set_out(&mut self) {
         let hero = self.hero();
         let (subject, trade) = (hero.pronoun.subject, &self.facts.trades[hero.trade]);
         if self.pen.choose(&[1, 1]) == 0 {
@@ -150,7 +150,7 @@ impl<'f, 'p, 'c> Story<'f, 'p, 'c> {
     }
 
     /// Cause and effect, which differ from place to place.
-    fn explain_the_day(&mut self) {
+    pub(super) fn explain_the_day(&mut self) {
         let template = self.pen.choose(&[3, 4, 3, 2]);
         if template == 0 {
             return;
@@ -167,7 +167,7 @@ impl<'f, 'p, 'c> Story<'f, 'p, 'c> {
     }
 
     /// What the hero wants, which follows from the hero's nature.
-    fn wish(&mut self) {
+    pub(super) fn wish(&mut self) {
         let hero = self.hero();
         let template = self.pen.choose(&[2, 1]);
         let weight = |(rank, thing)| if thing == hero.favourite { (12, thing) } else { (5 - rank as u32, thing) };
