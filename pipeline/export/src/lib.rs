@@ -6,8 +6,10 @@
 //!
 //! A Hugging Face directory is what a checkpoint already is; `limbeck-model` writes it.
 
+mod check;
 mod error;
 pub mod gguf;
 
+pub use check::{Agreement, compare};
 pub use error::ExportError;
 pub use gguf::{GgufReport, GgufType, read_gguf, write_gguf};
