@@ -40,7 +40,7 @@ pub(crate) fn model_metadata(config: &ModelConfig, name: &str, kind: GgufType) -
         ("general.file_type", Value::U32(kind.file_type())),
         ("general.quantization_version", Value::U32(QUANTIZATION_VERSION)),
     ];
-    let size = |size: &usize| Value::U32(u32::try_from(*size).unwrap_or(u32::MAX)); // sizes were checked
+    let size = |size: &usize| Value::U32(u32::try_from(*size).unwrap_or(u32::MAX)); // no tensor has 2^32 rows
     let shape = [
         ("block_count", size(num_hidden_layers)),
         ("context_length", size(max_position_embeddings)),

@@ -27,7 +27,7 @@ pub(crate) struct TokenizerMetadata {
     pub(crate) notes: Vec<String>,
 }
 
-/// Reads `tokenizer.json`, `tokenizer_config.json` and, if they are there, `chat_template.jinja` and `config.json`.
+/// Reads `tokenizer.json` and, if they are there, `tokenizer_config.json`, `chat_template.jinja` and `config.json`.
 ///
 /// The list of tokens gets exactly `vocab_size` entries, as llama.cpp wants: rows of the embedding that no token has
 /// become `[PADn]`, which it never produces.
@@ -65,23 +65,22 @@ pub(crate) fn tokenizer_metadata(directory: &Path, vocab_size: usize) -> Result<
 struct Files {
     tokenizer: Json,
     tokenizer_config: Json,
-    config: Option<Json>,
+    config: Json,
     template: Option<String>,
 }
 
 impl Files {
     fn read(directory: &Path) -> Result<Self, ExportError> {
-        let required = |name: &str| {
+        let optional = |name: &str| {
             let path = directory.join(name);
-            let text = fs::read_to_string(&path).map_err(ExportError::read(&path))?;
-            parse(&path, &text)
+            read_optional(&path)?.map(|text| parse(&path, &text)).transpose()
         };
-        let config_path = directory.join("config.json");
-        let config = read_optional(&config_path)?.map(|text| parse(&config_path, &text)).transpose()?;
+        let path = directory.join("tokenizer.json");
+        let text = fs::read_to_string(&path).map_err(ExportError::read(&path))?;
         Ok(Self {
-            tokenizer: required("tokenizer.json")?,
-            tokenizer_config: required("tokenizer_config.json")?,
-            config,
+            tokenizer: parse(&path, &text)?,
+            tokenizer_config: optional("tokenizer_config.json")?.unwrap_or_default(),
+            config: optional("config.json")?.unwrap_or_default(),
             template: read_optional(&directory.join("chat_template.jinja"))?,
         })
     }
@@ -199,7 +198,7 @@ fn special_ids(path: &Path, files: &Files, tokens: &[String]) -> Result<Vec<(&'s
             Some(text) => Some(tokens.iter().position(|token| token == text).ok_or_else(|| {
                 ExportError::value(path, name, text, "must be a token of tokenizer.json", "save the tokenizer again")
             })?),
-            None => configured_id(files.config.as_ref(), name).filter(|id| *id < tokens.len()),
+            None => configured_id(&files.config, name).filter(|id| *id < tokens.len()),
         };
         match id {
             Some(id) => ids.push((key, Value::U32(id as u32))),
@@ -214,8 +213,8 @@ fn special_ids(path: &Path, files: &Files, tokens: &[String]) -> Result<Vec<(&'s
 }
 
 /// `eos_token_id` may be a list there; its first is the one that chat models end a turn with.
-fn configured_id(config: Option<&Json>, name: &str) -> Option<usize> {
-    let id = config?.get(format!("{name}_id"))?;
+fn configured_id(config: &Json, name: &str) -> Option<usize> {
+    let id = config.get(format!("{name}_id"))?;
     id.as_u64().or_else(|| id.get(0)?.as_u64()).and_then(|id| usize::try_from(id).ok())
 }
 
