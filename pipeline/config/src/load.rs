@@ -31,7 +31,7 @@ pub trait StageConfig: DeserializeOwned + Serialize {
 /// Everything that is wrong with the config at once: a key that is unknown, missing, of the wrong type or out of range,
 /// from the file or an override. A file that cannot be read or parsed is reported alone.
 pub fn load<C: StageConfig>(path: &Path, overrides: &[String]) -> Result<C, ConfigErrors> {
-    load_checked(path, overrides, C::problems)
+    parse(path, &read_text(path)?, overrides)
 }
 
 /// Reads the config of a stage that trains, as [`load`] does. `distill` gets its `[distill]` when the file has none.
@@ -39,7 +39,23 @@ pub fn load<C: StageConfig>(path: &Path, overrides: &[String]) -> Result<C, Conf
 /// # Errors
 /// As [`load`], and a `[teacher]` that `stage` lacks or has no use for.
 pub fn load_training(stage: TrainingStage, path: &Path, overrides: &[String]) -> Result<TrainingConfig, ConfigErrors> {
-    let mut config: TrainingConfig = load_checked(path, overrides, |config: &TrainingConfig| config.problems(stage))?;
+    parse_training(stage, path, &read_text(path)?, overrides)
+}
+
+/// [`load`] of a file's text.
+pub(crate) fn parse<C: StageConfig>(path: &Path, text: &str, overrides: &[String]) -> Result<C, ConfigErrors> {
+    parse_checked(path, text, overrides, C::problems)
+}
+
+/// [`load_training`] of a file's text.
+pub(crate) fn parse_training(
+    stage: TrainingStage,
+    path: &Path,
+    text: &str,
+    overrides: &[String],
+) -> Result<TrainingConfig, ConfigErrors> {
+    let problems = |config: &TrainingConfig| config.problems(stage);
+    let mut config = parse_checked(path, text, overrides, problems)?;
     if stage == TrainingStage::Distill {
         config.distill.get_or_insert_with(DistillSection::default);
     }
@@ -54,28 +70,20 @@ pub fn to_toml<C: Serialize>(config: &C) -> Result<String, toml::ser::Error> {
     toml::to_string(config)
 }
 
-fn load_checked<C: DeserializeOwned>(
-    path: &Path,
-    overrides: &[String],
-    problems: impl FnOnce(&C) -> Vec<Problem>,
-) -> Result<C, ConfigErrors> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigErrors::new(vec![ConfigError::Read { path: path.into(), source }]))?;
-    let shape = Shape::of(probe::<C>);
-    parse(path, &text, overrides, &shape, problems)
+fn read_text(path: &Path) -> Result<String, ConfigErrors> {
+    std::fs::read_to_string(path)
+        .map_err(|source| ConfigErrors::new(vec![ConfigError::Read { path: path.into(), source }]))
 }
 
-/// As [`load`], for a text and its known keys.
-pub(crate) fn parse<C: DeserializeOwned>(
+fn parse_checked<C: DeserializeOwned>(
     path: &Path,
     text: &str,
     overrides: &[String],
-    shape: &Shape,
     problems: impl FnOnce(&C) -> Vec<Problem>,
 ) -> Result<C, ConfigErrors> {
     let mut document = Document::parse(path, text).map_err(ConfigErrors::new)?;
     let mut errors = overrides::apply(&mut document, overrides);
-    let mut findings = conform(&mut document, shape, probe::<C>);
+    let mut findings = conform(&mut document, &Shape::of(probe::<C>), probe::<C>);
     let config = check(&document, &mut findings, problems);
     errors.extend(findings.problems.into_iter().map(|problem| {
         let origin = document.origin(problem.key());

@@ -5,11 +5,9 @@ mod refusals;
 mod shape;
 mod shipped;
 
-use std::fs;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
-
+use crate::load::{parse, parse_training};
 use crate::{ConfigErrors, ExportConfig, PrepareConfig, TrainingConfig, TrainingStage, load, load_training, to_toml};
 
 /// Any stage's config, for comparisons.
@@ -38,23 +36,29 @@ impl Loaded {
     }
 }
 
-/// Loads `path` as the stage whose name is `stage`.
+/// Loads the file at `path` as the config of `stage`.
 fn load_as(stage: &str, path: &Path, overrides: &[String]) -> Result<Loaded, ConfigErrors> {
     let training = |stage| load_training(stage, path, overrides).map(|config| Loaded::Training(Box::new(config)));
-    match stage {
-        "prepare" => load(path, overrides).map(Loaded::Prepare),
-        "pretrain" => training(TrainingStage::Pretrain),
-        "sft" => training(TrainingStage::Sft),
-        "distill" => training(TrainingStage::Distill),
-        "export-model" => load(path, overrides).map(Loaded::Export),
-        other => panic!("no stage is named {other}"),
+    match training_stage(stage) {
+        Some(stage) => training(stage),
+        None if stage == "prepare" => load(path, overrides).map(Loaded::Prepare),
+        None => load(path, overrides).map(Loaded::Export),
     }
 }
 
+/// As [`load_as`], without a file.
 fn load_text(stage: &str, text: &str) -> Result<Loaded, ConfigErrors> {
-    let file = NamedTempFile::new().unwrap();
-    fs::write(file.path(), text).unwrap();
-    load_as(stage, file.path(), &[])
+    let path = Path::new("some.toml");
+    let training = |stage| parse_training(stage, path, text, &[]).map(|config| Loaded::Training(Box::new(config)));
+    match training_stage(stage) {
+        Some(stage) => training(stage),
+        None if stage == "prepare" => parse(path, text, &[]).map(Loaded::Prepare),
+        None => parse(path, text, &[]).map(Loaded::Export),
+    }
+}
+
+fn training_stage(name: &str) -> Option<TrainingStage> {
+    [TrainingStage::Pretrain, TrainingStage::Sft, TrainingStage::Distill].into_iter().find(|stage| stage.name() == name)
 }
 
 /// Loads the shipped config of the tiny chain with overrides.
