@@ -1,6 +1,15 @@
-//! Named tensors on the host, and safetensors files.
+//! Named tensors on the host, safetensors files, and modules as named tensors.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::error::ModelError;
+use crate::path::ModulePath;
 
 /// A tensor on the host, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,3 +22,133 @@ pub struct HostTensor {
 
 /// Tensors by Hugging Face's names; matrices are `[output_size, input_size]`.
 pub type NamedTensors = BTreeMap<String, HostTensor>;
+
+impl HostTensor {
+    /// The values of `tensor`, copied to the host.
+    pub fn from_tensor<const D: usize>(tensor: Tensor<D>) -> Self {
+        let shape = tensor.dims().to_vec();
+        let values = tensor.into_data().convert::<f32>().try_into_vec().expect("converted to 32-bit floats");
+        Self { shape, values }
+    }
+}
+
+/// Writes `tensors` as 32-bit floats, in the order of their names, with the metadata that transformers asks for.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_tensors(path: &Path, tensors: &NamedTensors) -> Result<(), ModelError> {
+    let format_error = |source| ModelError::Format { path: path.to_owned(), source };
+    let bytes: Vec<Vec<u8>> =
+        tensors.values().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let mut views = Vec::with_capacity(tensors.len());
+    for ((name, tensor), bytes) in tensors.iter().zip(&bytes) {
+        views.push((name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).map_err(format_error)?));
+    }
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(|source| match source {
+        safetensors::SafeTensorError::IoError(source) => ModelError::Io { path: path.to_owned(), source },
+        source => format_error(source),
+    })
+}
+
+/// Reads every tensor of the file; 16-bit floats become 32-bit ones.
+///
+/// # Errors
+/// If the file cannot be read, is not safetensors, or holds other numbers than floats of 16 or 32 bits.
+pub fn load_tensors(path: &Path) -> Result<NamedTensors, ModelError> {
+    let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|source| ModelError::Format { path: path.to_owned(), source })?;
+    let mut tensors = NamedTensors::new();
+    for (name, view) in file.iter() {
+        let words = || view.data().chunks_exact(2).map(|word| [word[0], word[1]]);
+        let values = match view.dtype() {
+            Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Dtype::F16 => words().map(|word| f16::from_le_bytes(word).to_f32()).collect(),
+            Dtype::BF16 => words().map(|word| bf16::from_le_bytes(word).to_f32()).collect(),
+            found => {
+                let (name, found) = (name.to_owned(), format!("{found:?}"));
+                return Err(ModelError::Type { path: path.to_owned(), name, found });
+            }
+        };
+        tensors.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), values });
+    }
+    Ok(tensors)
+}
+
+/// Every float parameter of `module`, copied to the host.
+pub fn parameters<M: Module>(module: &M) -> NamedTensors {
+    let mut collector = Collector::default();
+    module.visit(&mut collector);
+    collector.tensors
+}
+
+/// `module` with the values of `tensors`, whose names and shapes must be exactly the module's.
+///
+/// # Errors
+/// If a tensor is missing, unknown or of another shape.
+pub fn load_parameters<M: Module>(module: M, tensors: NamedTensors) -> Result<M, ModelError> {
+    let mut loader = Loader { path: ModulePath::default(), tensors, error: None };
+    let module = module.map(&mut loader);
+    match (loader.error, loader.tensors.into_keys().next()) {
+        (Some(error), _) => Err(error),
+        (None, Some(name)) => Err(ModelError::Unknown(name)),
+        (None, None) => Ok(module),
+    }
+}
+
+#[derive(Default)]
+struct Collector {
+    path: ModulePath,
+    tensors: NamedTensors,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        self.tensors.insert(self.path.name(), HostTensor::from_tensor(parameter.val()));
+    }
+}
+
+struct Loader {
+    path: ModulePath,
+    tensors: NamedTensors,
+    error: Option<ModelError>,
+}
+
+impl ModuleMapper for Loader {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name();
+        let expected = parameter.lazy_shape().to_vec();
+        match self.tensors.remove(&name) {
+            None => {
+                self.error.get_or_insert(ModelError::Missing(name));
+                parameter
+            }
+            Some(tensor) if tensor.shape != expected => {
+                self.error.get_or_insert(ModelError::Shape { name, expected, found: tensor.shape });
+                parameter
+            }
+            Some(tensor) => {
+                let id = parameter.id;
+                let value = Tensor::from_data(TensorData::new(tensor.values, tensor.shape), &parameter.lazy_device());
+                parameter.transform_for_load(value, id)
+            }
+        }
+    }
+}

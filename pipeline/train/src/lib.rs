@@ -1,1 +1,31 @@
-//! placeholder
+//! Training: one trainer and one step for every stage.
+//!
+//! ```text
+//! Trainer::run ── for each step ──> Mixture::batch(step) ─> Trainer::step ─> Objective::loss ─> Transformer::hidden
+//!      │                                                         └─ backward, global norm, AdamW in place
+//!      └─ plain `if`s: a row of metrics.jsonl, an evaluation, a checkpoint, a stop
+//! ```
+
+mod checkpoint;
+#[cfg(feature = "dashboard")]
+mod dashboard;
+mod error;
+mod evaluation;
+mod metrics;
+mod objective;
+mod optimizer;
+mod progress;
+mod run;
+mod schedule;
+mod step;
+
+pub use checkpoint::{load_optimizer, write_step};
+pub use error::TrainError;
+pub use evaluation::{Score, evaluate};
+pub use metrics::{Metrics, MetricsRow};
+pub use objective::{Distillation, NextToken, Objective, next_token_loss};
+pub use optimizer::{AdamW, GroupSettings, gradient_norm};
+pub use progress::{Display, Progress};
+pub use run::{Ending, Run};
+pub use schedule::learning_rate;
+pub use step::{StepReport, Trainer};

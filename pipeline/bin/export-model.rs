@@ -1,0 +1,21 @@
+//! Command `export-model`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use limbeck::{failure, export_model};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Writes a checkpoint in the formats that other programs load, and checks each.
+#[derive(Parser)]
+#[command(name = "export-model", version)]
+struct Command {
+    #[command(flatten)]
+    args: export_model::ExportArgs,
+}
+
+fn main() -> ExitCode {
+    failure::exit_code(export_model::run(&Command::parse().args), None)
+}

@@ -1,0 +1,154 @@
+//! Rotary position embedding and causal grouped-query attention that stays inside its segment.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// Added to the scores of keys that a query must not see. `exp` of it is exactly zero, so a masked key changes no bit;
+/// finite, because not every GPU's shader compiler keeps infinities.
+const MASKED: f32 = -1e30;
+
+/// Heads of one attention layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLayout {
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads. Query head `h` reads key head `h / (num_attention_heads / num_key_value_heads)`.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+}
+
+/// What every layer's attention needs to know about a batch: made once, used by all layers.
+#[derive(Clone, Debug)]
+pub struct AttentionPlan {
+    cosines: Tensor<4>,
+    sines: Tensor<4>,
+    mask: Tensor<5>,
+}
+
+impl AttentionPlan {
+    /// The plan for rows of `sequence_length` tokens.
+    ///
+    /// # Shapes
+    /// - `positions`: `[rows * sequence_length]`, each token's offset from the start of its segment. A query at `t` sees
+    ///   the keys `t - positions[t] ..= t`, which is the document mask.
+    ///
+    /// # Panics
+    /// If `positions` is not whole rows.
+    pub fn new(
+        positions: &[u32],
+        sequence_length: usize,
+        head_dim: usize,
+        rope_theta: f64,
+        device: &Device,
+    ) -> Self {
+        assert_eq!(positions.len() % sequence_length, 0, "whole rows");
+        let (cosines, sines) = rotary_tables(positions, sequence_length, head_dim, rope_theta, device);
+        let visible = |row: usize, query: usize, key: usize| {
+            let start = query - (positions[row * sequence_length + query] as usize).min(query);
+            (start..=query).contains(&key)
+        };
+        let rows = positions.len() / sequence_length;
+        Self { cosines, sines, mask: causal_mask([rows, sequence_length, sequence_length], visible, device) }
+    }
+}
+
+/// Cosines and sines of the rotary angles `position / theta^(2i / head_dim)` (Su et al. 2021, arXiv:2104.09864, eq. 15).
+///
+/// # Shapes
+/// - `positions`: `[rows * tokens]`
+/// - each output: `[rows, 1, tokens, head_dim / 2]`
+fn rotary_tables(
+    positions: &[u32],
+    tokens: usize,
+    head_dim: usize,
+    rope_theta: f64,
+    device: &Device,
+) -> (Tensor<4>, Tensor<4>) {
+    let half = head_dim / 2;
+    let frequencies: Vec<f64> =
+        (0..half).map(|i| rope_theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
+    let table = |of: fn(f64) -> f64| {
+        let values: Vec<f32> = positions
+            .iter()
+            .flat_map(|position| frequencies.iter().map(move |frequency| of(f64::from(*position) * frequency) as f32))
+            .collect();
+        Tensor::from_data(TensorData::new(values, [positions.len() / tokens, 1, tokens, half]), device)
+    };
+    (table(f64::cos), table(f64::sin))
+}
+
+/// What is added to the scores: 0 where `visible(row, query, key)`, else so little that the weight is 0.
+///
+/// # Shapes
+/// - `[rows, queries, keys]` gives `[rows, 1, 1, queries, keys]`
+pub fn causal_mask(
+    [rows, queries, keys]: [usize; 3],
+    visible: impl Fn(usize, usize, usize) -> bool,
+    device: &Device,
+) -> Tensor<5> {
+    let mut values = vec![MASKED; rows * queries * keys];
+    for (i, value) in values.iter_mut().enumerate() {
+        if visible(i / (queries * keys), i / keys % queries, i % keys) {
+            *value = 0.0;
+        }
+    }
+    Tensor::from_data(TensorData::new(values, [rows, 1, 1, queries, keys]), device)
+}
+
+/// Turns each head's pairs `(i, i + head_dim / 2)` by the tables' angles: Hugging Face's pairing ("rotate half"), not
+/// the interleaved one of the paper.
+///
+/// # Shapes
+/// - `heads`: `[rows, heads, tokens, head_dim]`
+/// - `cosines`, `sines`: `[rows, 1, tokens, head_dim / 2]`
+fn rotate_by(heads: Tensor<4>, cosines: &Tensor<4>, sines: &Tensor<4>) -> Tensor<4> {
+    let half = heads.dims()[3] / 2;
+    let first = heads.clone().narrow(3, 0, half);
+    let second = heads.narrow(3, half, half);
+    let turned_first = first.clone() * cosines.clone() - second.clone() * sines.clone();
+    let turned_second = second * cosines.clone() + first * sines.clone();
+    Tensor::cat(vec![turned_first, turned_second], 3)
+}
+
+/// Rotary embedding of heads whose tokens stand at `positions`.
+///
+/// # Shapes
+/// - `heads` and output: `[rows, heads, tokens, head_dim]`
+/// - `positions`: `[rows * tokens]`
+pub fn rotate(heads: Tensor<4>, positions: &[u32], rope_theta: f64) -> Tensor<4> {
+    let [_, _, tokens, head_dim] = heads.dims();
+    let (cosines, sines) = rotary_tables(positions, tokens, head_dim, rope_theta, &heads.device());
+    rotate_by(heads, &cosines, &sines)
+}
+
+/// `softmax(queries · keysᵀ / √head_dim + mask) · values` for each head; keys and values are not repeated.
+///
+/// # Shapes
+/// - `queries`: `[rows, num_attention_heads, queries, head_dim]`
+/// - `keys`, `values`: `[rows, num_key_value_heads, keys, head_dim]`
+/// - `mask`: `[rows, 1, 1, queries, keys]`, see [`causal_mask`]
+/// - output: `[rows, queries, num_attention_heads * head_dim]`
+pub fn attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, mask: Tensor<5>) -> Tensor<3> {
+    let [rows, heads, num_queries, head_dim] = queries.dims();
+    let [_, key_heads, num_keys, _] = keys.dims();
+    let group = heads / key_heads;
+    let queries = (queries * (head_dim as f64).sqrt().recip()).reshape([rows, key_heads, group * num_queries, head_dim]);
+    let scores = queries.matmul(keys.swap_dims(2, 3)); // [rows, key_heads, group * queries, keys]
+    let scores = scores.reshape([rows, key_heads, group, num_queries, num_keys]) + mask;
+    let weights = softmax(scores, 4).reshape([rows, key_heads, group * num_queries, num_keys]);
+    let output = weights.matmul(values).reshape([rows, heads, num_queries, head_dim]);
+    output.swap_dims(1, 2).reshape([rows, num_queries, heads * head_dim])
+}
+
+/// Rotary embedding of queries and keys, then causal attention inside each segment.
+///
+/// # Shapes
+/// - `queries`: `[rows, sequence_length, num_attention_heads, head_dim]`
+/// - `keys`, `values`: `[rows, sequence_length, num_key_value_heads, head_dim]`
+/// - output: `[rows, sequence_length, num_attention_heads * head_dim]`
+pub fn rotary_attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, plan: &AttentionPlan) -> Tensor<3> {
+    let queries = rotate_by(queries.swap_dims(1, 2), &plan.cosines, &plan.sines);
+    let keys = rotate_by(keys.swap_dims(1, 2), &plan.cosines, &plan.sines);
+    attention(queries, keys, values.swap_dims(1, 2), plan.mask.clone())
+}

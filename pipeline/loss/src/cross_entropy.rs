@@ -1,0 +1,27 @@
+//! Next-token cross-entropy.
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+use limbeck_kernels::ChunkLoss;
+
+/// `Σ -ln softmax(logits)[target]`, gradient `softmax(logits) - onehot(target)`.
+///
+/// # Shapes
+/// - `logits`: `[rows, vocab_size]`
+/// - `targets`: `[rows]`
+pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> ChunkLoss {
+    let log_probabilities = log_softmax(logits, 1);
+    let targets = targets.unsqueeze_dim(1); // [rows, 1]
+    let loss_sum = log_probabilities.clone().gather(1, targets.clone()).sum().neg();
+    let minus_one = Tensor::full(targets.dims(), -1.0, &log_probabilities.device());
+    let logit_gradient = log_probabilities.exp().scatter(1, targets, minus_one, IndexingUpdateOp::Add);
+    ChunkLoss { loss_sum, logit_gradient }
+}
+
+/// The value of [`cross_entropy`] alone: `[1]`.
+///
+/// # Shapes
+/// As [`cross_entropy`].
+pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1)).sum().neg()
+}

@@ -1,0 +1,98 @@
+//! Why a model could not be read, written or run.
+
+use std::path::PathBuf;
+
+/// Why a model could not be read, written or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The file system refused.
+    #[error("`{path}`: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: std::io::Error,
+    },
+    /// The file is not safetensors.
+    #[error("`{path}` is not a valid safetensors file: {source}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: safetensors::SafeTensorError,
+    },
+    /// The file is not JSON of the expected kind.
+    #[error("`{path}` is not a valid model configuration: {source}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// A configuration that this decoder cannot run.
+    #[error("`{path}`: {key} is `{value}`, {rule}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// The file lacks a tensor that the model has.
+    #[error("tensor `{0}` is missing; hint: the weights belong to another config.json")]
+    Missing(String),
+    /// The file has a tensor that the model lacks.
+    #[error("tensor `{0}` is unknown to this model; hint: the weights belong to another config.json")]
+    Unknown(String),
+    /// The tensor has another shape than the parameter.
+    #[error("tensor `{name}` has shape {found:?}, must be {expected:?}")]
+    Shape {
+        /// Path of the parameter.
+        name: String,
+        /// Shape of the parameter.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+    },
+    /// The tensor's numbers are not 16- or 32-bit floats.
+    #[error("`{path}`: tensor `{name}` has type {found}, must be F32, F16 or BF16")]
+    Type {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: String,
+    },
+    /// A prompt without tokens.
+    #[error("prompt `{row}` is empty, must have at least one token; hint: begin with the begin-of-text token")]
+    EmptyPrompt {
+        /// Index of the prompt.
+        row: usize,
+    },
+    /// A prompt that leaves no room for an answer.
+    #[error(
+        "prompt `{row}` has {tokens} tokens, must have fewer than max_position_embeddings = {limit}; hint: shorten it"
+    )]
+    LongPrompt {
+        /// Index of the prompt.
+        row: usize,
+        /// Its length.
+        tokens: usize,
+        /// What the model was made for.
+        limit: usize,
+    },
+    /// A token that the embedding has no row for.
+    #[error("token `{token}` of prompt `{row}` must be below vocab_size = {vocab_size}")]
+    UnknownToken {
+        /// Index of the prompt.
+        row: usize,
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+}

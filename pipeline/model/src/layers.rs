@@ -1,0 +1,55 @@
+//! Layers with one parameter each, in Hugging Face's layout.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+use limbeck_kernels::{linear, rms_norm};
+
+/// A matrix product without bias.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[output_size, input_size]`, as PyTorch stores it.
+    pub weight: Param<Tensor<2>>,
+}
+
+impl Linear {
+    /// A layer with zero weights, see [`crate::initialize`].
+    pub fn zeros(input_size: usize, output_size: usize, device: &Device) -> Self {
+        Self { weight: Param::from_tensor(Tensor::zeros([output_size, input_size], device)) }
+    }
+
+    /// `input · weightᵀ`.
+    ///
+    /// # Shapes
+    /// - `input`: `[.., input_size]`
+    /// - output: `[.., output_size]`
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        linear(input, self.weight.val())
+    }
+}
+
+/// Root-mean-square normalization with a learned scale.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[hidden_size]`.
+    pub weight: Param<Tensor<1>>,
+    epsilon: f32,
+}
+
+impl RmsNorm {
+    /// A norm with unit scale.
+    pub fn new(hidden_size: usize, epsilon: f64, device: &Device) -> Self {
+        Self { weight: Param::from_tensor(Tensor::ones([hidden_size], device)), epsilon: epsilon as f32 }
+    }
+
+    /// Normalizes the last dimension.
+    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+        rms_norm(input, self.weight.val(), self.epsilon)
+    }
+}
+
+/// One row a token.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// `[vocab_size, hidden_size]`.
+    pub weight: Param<Tensor<2>>,
+}

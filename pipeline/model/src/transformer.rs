@@ -1,0 +1,125 @@
+//! Embedding, blocks, final norm, output weights.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
+use limbeck_config::ModelConfig;
+use limbeck_kernels::{AttentionPlan, linear};
+
+use crate::block::Block;
+use crate::cache::Cache;
+use crate::initialize::initialize;
+use crate::layers::{Embedding, Linear, RmsNorm};
+
+/// What Hugging Face's files keep under `model.`.
+#[derive(Module, Debug)]
+pub struct Body {
+    embed_tokens: Embedding,
+    layers: Vec<Block>,
+    norm: RmsNorm,
+}
+
+/// A causal language model. Its parameters' paths are Hugging Face's names.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    model: Body,
+    /// `None` where the embedding is the output weight too.
+    lm_head: Option<Linear>,
+    #[module(skip)]
+    config: ModelConfig,
+}
+
+impl Transformer {
+    /// A model with random weights, a pure function of `seed` and each parameter's name: see [`initialize`].
+    pub fn new(config: &ModelConfig, seed: u64, device: &Device) -> Self {
+        initialize(Self::zeros(config, device), seed)
+    }
+
+    /// A model with zero matrices and unit norms, to be loaded into.
+    pub fn zeros(config: &ModelConfig, device: &Device) -> Self {
+        let vocabulary = || Linear::zeros(config.hidden_size, config.vocab_size, device);
+        let model = Body {
+            embed_tokens: Embedding { weight: vocabulary().weight },
+            layers: (0..config.num_hidden_layers).map(|_| Block::new(config, device)).collect(),
+            norm: RmsNorm::new(config.hidden_size, config.rms_norm_eps, device),
+        };
+        let lm_head = (!config.tie_word_embeddings).then(vocabulary);
+        Self { model, lm_head, config: config.clone() }
+    }
+
+    /// The shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the parameters are, without autodiff.
+    pub fn device(&self) -> Device {
+        self.model.embed_tokens.weight.val().device().inner()
+    }
+
+    /// The model as constants: nothing that it computes is tracked.
+    pub fn without_autodiff(self) -> Self {
+        self.map(&mut Untracked)
+    }
+
+    /// The weights of the loss head: `[vocab_size, hidden_size]`.
+    pub fn output_weight(&self) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.model.embed_tokens.weight.val(),
+        }
+    }
+
+    /// The last hidden states, normed: what the loss head multiplies with the output weights.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[rows * sequence_length]` token ids
+    /// - `positions`: the same, see [`AttentionPlan::new`]
+    /// - output: `[rows * sequence_length, hidden_size]`
+    pub fn hidden(&self, inputs: &[u32], positions: &[u32], sequence_length: usize) -> Tensor<2> {
+        let device = self.device();
+        let config = &self.config;
+        let plan = AttentionPlan::new(positions, sequence_length, config.head_dim, config.rope_theta, &device);
+        let hidden = self.embed(inputs, sequence_length, &device);
+        let hidden = self.model.layers.iter().fold(hidden, |hidden, block| block.forward(hidden, &plan));
+        self.model.norm.forward(hidden).reshape([inputs.len(), config.hidden_size])
+    }
+
+    /// The logits of every token, for tests and short texts: training uses the loss head.
+    ///
+    /// # Shapes
+    /// As [`Transformer::hidden`]; output: `[rows * sequence_length, vocab_size]`
+    pub fn logits(&self, inputs: &[u32], positions: &[u32], sequence_length: usize) -> Tensor<2> {
+        linear(self.hidden(inputs, positions, sequence_length), self.output_weight())
+    }
+
+    /// The logits of each row's last token, after reading `inputs` behind what `cache` holds.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[rows * tokens]`
+    /// - output: `[rows, vocab_size]`
+    pub(crate) fn next_logits(&self, inputs: &[u32], tokens: usize, cache: &mut Cache) -> Tensor<2> {
+        let device = self.device();
+        let context = cache.advance(tokens, &device);
+        let mut hidden = self.embed(inputs, tokens, &device);
+        for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
+            hidden = block.forward_cached(hidden, layer, &context);
+        }
+        let last = hidden.narrow(1, tokens - 1, 1); // [rows, 1, hidden_size]
+        let last = self.model.norm.forward(last).reshape([inputs.len() / tokens, self.config.hidden_size]);
+        linear(last, self.output_weight())
+    }
+
+    fn embed(&self, inputs: &[u32], tokens: usize, device: &Device) -> Tensor<3> {
+        let ids: Vec<i32> = inputs.iter().map(|id| *id as i32).collect();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [inputs.len() / tokens, tokens]), device);
+        embedding(self.model.embed_tokens.weight.val(), ids)
+    }
+}
+
+struct Untracked;
+
+impl ModuleMapper for Untracked {
+    fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        parameter.map(Tensor::inner)
+    }
+}

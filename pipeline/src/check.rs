@@ -1,0 +1,61 @@
+//! `--check`: what a run would be, without running it.
+
+use std::time::Instant;
+
+use limbeck_config::{ModelConfig, TrainingConfig};
+use limbeck_data::Mixture;
+use limbeck_model::Transformer;
+use limbeck_train::{AdamW, Objective, Trainer};
+
+use crate::failure::Failure;
+
+/// Prints the resolved config and what the run takes: its shape is counted, its time measured on two thrown-away steps.
+///
+/// # Errors
+/// If a step fails: no target tokens, or a loss that is not finite.
+pub fn print(
+    config: &TrainingConfig,
+    toml: &str,
+    model: Transformer,
+    objective: &dyn Objective,
+    train: &Mixture,
+) -> Result<(), Failure> {
+    let shape = model.config().clone();
+    let rows = config.rows_per_step();
+    let optimizer = AdamW::new(&config.optimizer).map_err(Failure::usage)?;
+    let mut trainer = Trainer { model, optimizer };
+    let mut seconds = f64::INFINITY;
+    for step in 0..2 {
+        let micro_batches = train.batch(step * rows as u64, rows).micro_batches(config.micro_batch_size());
+        let started = Instant::now();
+        // A learning rate of zero: the weights are thrown away, but a step should not go astray.
+        trainer = trainer.step(objective, &micro_batches, step + 1, 0.0).map_err(Failure::usage)?.0;
+        seconds = seconds.min(started.elapsed().as_secs_f64());
+    }
+    println!("{toml}");
+    let row = |name: &str, value: String| eprintln!("{name:<22}{value}");
+    row("parameters", shape.parameter_count().to_string());
+    row("steps", config.max_steps().to_string());
+    row("tokens a step", config.train.tokens_per_step.to_string());
+    row("tokens in all", (config.max_steps() * config.train.tokens_per_step as u64).to_string());
+    row("memory, predicted", format!("{:.0} MB", memory_bytes(&shape, config) / 1e6));
+    row("time, predicted", format!("{:.0} s ({seconds:.3} s a step, measured)", seconds * config.max_steps() as f64));
+    for line in train.report().lines() {
+        row("training data", line);
+    }
+    Ok(())
+}
+
+/// Weights, gradients and two moments in 32 bits, and what the backward pass keeps of a micro-batch: for each block and
+/// token about 14 vectors of the hidden size, 4 of the feed-forward size, and three score matrices, plus the loss head's
+/// chunk three times.
+fn memory_bytes(shape: &ModelConfig, config: &TrainingConfig) -> f64 {
+    let state = 4 * shape.parameter_count();
+    let tokens = config.micro_batch_size() * config.data.sequence_length;
+    let heads = shape.num_attention_heads * shape.head_dim + 2 * shape.num_key_value_heads * shape.head_dim;
+    let vectors = 8 * shape.hidden_size + 6 * heads + 5 * shape.intermediate_size;
+    let scores = 3 * shape.num_attention_heads * config.data.sequence_length;
+    let activations = shape.num_hidden_layers * tokens * (vectors + scores);
+    let head = 3 * (1usize << 22).min(tokens * shape.vocab_size);
+    4.0 * (state + activations + head) as f64
+}

@@ -1,0 +1,161 @@
+//! `evaluate`: loss, bits per byte and exact answers on held-out data.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use limbeck_config::{DataEntry, DataKind};
+use limbeck_data::source::{Record, Records, data_files};
+use limbeck_data::{Message, Mixture, Role, Tokenizer};
+use limbeck_model::{Generation, Sampling, Transformer, generate};
+use limbeck_train::evaluate;
+use serde_json::json;
+
+use crate::device::{self, DeviceChoice};
+use crate::failure::{Completion, Failure};
+use crate::generate::{answer_text, chat_prompt};
+use crate::source;
+
+/// Rows of a forward pass.
+const ROWS: usize = 16;
+
+/// What `--data` holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Texts.
+    Documents,
+    /// Conversations.
+    Chats,
+}
+
+/// Arguments of `evaluate`.
+#[derive(Args, Clone, Debug)]
+pub struct EvaluateArgs {
+    /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// A file, a directory or a glob of .parquet, .jsonl or .txt files.
+    #[arg(long, value_name = "PATH")]
+    pub data: String,
+    /// What the files hold.
+    #[arg(long, value_enum, default_value = "documents")]
+    pub kind: Kind,
+    /// Column of the text or of the messages.
+    #[arg(long)]
+    pub column: Option<String>,
+    /// Tokens of a segment; default: the model's `max_position_embeddings`.
+    #[arg(long)]
+    pub sequence_length: Option<usize>,
+    /// Chats: also generates the last answer of this many chats and counts those that are exactly right.
+    #[arg(long, value_name = "CHATS")]
+    pub answers: Option<usize>,
+    /// Directory of the tokenised shards.
+    #[arg(long, default_value = "data/cache")]
+    pub cache: PathBuf,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    pub device: DeviceChoice,
+}
+
+/// Prints one JSON object to stdout.
+///
+/// # Errors
+/// If the model or the data cannot be read.
+pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
+    let device = device::open(args.device)?;
+    let source = source::open("--from", &args.from, &device)?;
+    let sequence_length = args.sequence_length.unwrap_or(source.model.config().max_position_embeddings);
+    if sequence_length < 2 {
+        let error = anyhow::anyhow!("--sequence-length is `{sequence_length}`, must be at least 2");
+        return Err(Failure::usage(error));
+    }
+    let entry = DataEntry {
+        path: args.data.clone(),
+        kind: match args.kind {
+            Kind::Documents => DataKind::Documents,
+            Kind::Chats => DataKind::Chats,
+        },
+        column: args.column.clone(),
+        prompt_column: None,
+        completion_column: None,
+        weight: 1.0,
+    };
+    let entries = std::slice::from_ref(&entry);
+    let mixture = Mixture::open(entries, &source.tokenizer, sequence_length, 0, &args.cache, &|_| ()).map_err(Failure::usage)?;
+    let mut result = json!({ "model": source.path, "data": args.data });
+    for score in evaluate(&source.model, &mixture, ROWS, || ()) {
+        result["loss_nats"] = json!(score.loss_nats());
+        result["bits_per_byte"] = json!(score.bits_per_byte());
+        result["target_tokens"] = json!(score.target_tokens);
+        result["bytes"] = json!(score.bytes);
+    }
+    if let Some(limit) = args.answers {
+        let answers = exact_answers(&source.model, &source.tokenizer, &entry, limit)?;
+        result["answers"] = json!(answers.asked);
+        result["exact_answers"] = json!(answers.exact);
+    }
+    println!("{result}");
+    Ok(Completion::Complete { path: None })
+}
+
+/// How many answers are exactly right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Chats whose last answer was generated.
+    pub asked: usize,
+    /// Of these, answers equal to the data's, white space at the ends aside.
+    pub exact: usize,
+    /// The first question with the model's answer.
+    pub sample: Option<(String, String)>,
+}
+
+/// Generates, greedily, the last answer of the first `limit` chats of `entry`.
+///
+/// # Errors
+/// If the data cannot be read or a chat does not fit into the model's context.
+pub fn exact_answers(
+    model: &Transformer,
+    tokenizer: &Tokenizer,
+    entry: &DataEntry,
+    limit: usize,
+) -> Result<Answers, Failure> {
+    let mut answers = Answers::default();
+    for questions in questions(entry, limit)?.chunks(ROWS) {
+        let prompts = questions.iter().map(|question| chat_prompt(tokenizer, &question.context));
+        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+        let generation =
+            Generation { max_new_tokens: 64, stop: tokenizer.stop_ids(), sampling: Sampling::default() };
+        let given = generate(model, &prompts, &generation, |_, _| ()).map_err(Failure::run)?;
+        for (question, given) in questions.iter().zip(given) {
+            let given = answer_text(tokenizer, &given)?;
+            answers.asked += 1;
+            answers.exact += usize::from(given.trim() == question.answer.trim());
+            let asked = || question.context.last().map(|message| message.content.clone()).unwrap_or_default();
+            answers.sample.get_or_insert_with(|| (asked(), given.trim().to_owned()));
+        }
+    }
+    Ok(answers)
+}
+
+/// A chat up to its last answer.
+struct Question {
+    context: Vec<Message>,
+    answer: String,
+}
+
+fn questions(entry: &DataEntry, limit: usize) -> Result<Vec<Question>, Failure> {
+    let mut questions = Vec::new();
+    for file in data_files(entry).map_err(Failure::usage)? {
+        for record in Records::open(&file, entry).map_err(Failure::usage)? {
+            let Record::Chat(mut messages) = record.map_err(Failure::usage)? else { continue };
+            let last = messages.iter().rposition(|message| message.role == Role::Assistant);
+            if let Some(last) = last
+                && questions.len() < limit
+            {
+                messages.truncate(last + 1);
+                let answer = messages.pop().map(|message| message.content).unwrap_or_default();
+                questions.push(Question { context: messages, answer });
+            }
+        }
+    }
+    Ok(questions)
+}

@@ -1,0 +1,227 @@
+//! `export-model`: the student in the formats that other programs load, each re-opened and compared before it counts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use burn::tensor::Device;
+use clap::Args;
+use limbeck_checkpoint::{Parent, write_atomically};
+use limbeck_config::{ExportConfig, ExportFormat, ModelConfig, load, to_toml};
+use limbeck_export::{Agreement, GgufType, compare, read_gguf, write_gguf};
+use limbeck_model::{NamedTensors, TokenIds, Transformer, load_directory, load_parameters, parameters, write_directory};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::ConfigArgs;
+use crate::device::{self, DeviceChoice};
+use crate::failure::{Completion, Failure};
+use crate::source::{self, Source};
+use crate::training::run_directory;
+
+/// Written last: what was exported, from what.
+const RECORD: &str = "export.json";
+
+/// Tokens of the probe that every format is compared on.
+const PROBE_TOKENS: usize = 48;
+
+/// Arguments of `export-model`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// Which config.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Where the formats go; default: `checkpoints/<run.name>/export`.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Checks the config and the model, prints the resolved config, and ends without writing.
+    #[arg(long)]
+    pub check: bool,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t)]
+    pub device: DeviceChoice,
+}
+
+/// What an export directory holds.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct ExportRecord {
+    /// The checkpoint.
+    pub source: Parent,
+    /// What was written.
+    pub files: BTreeMap<String, ExportedFile>,
+}
+
+/// One exported format.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct ExportedFile {
+    /// File or directory, relative to the export directory.
+    pub path: PathBuf,
+    /// Its size; of a directory, its files' together.
+    pub bytes: u64,
+    /// Largest difference of its logits from the checkpoint's, over their standard deviation.
+    pub relative_error: f64,
+    /// Mean KL of its distributions from the checkpoint's, in nats.
+    pub kl_nats: f64,
+}
+
+/// Runs the stage; an export of the same checkpoint and formats is left as it is. Gives the directory.
+///
+/// # Errors
+/// Status 2 for the config, the checkpoint and a directory that holds another export; 1 where writing fails or a written
+/// format does not give the checkpoint's logits.
+pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
+    let config: ExportConfig = load(&args.config.config, &args.config.set).map_err(Failure::usage)?;
+    let out = args.out.clone().unwrap_or_else(|| run_directory(&config.run.name, "export"));
+    let device = device::open(args.device)?;
+    let source = source::open("export.from", &config.export.from, &device)?;
+    if args.check {
+        println!("{}", to_toml(&config).map_err(Failure::usage)?);
+        return Ok(Completion::Complete { path: None });
+    }
+    if let Some(record) = record(&out)? {
+        let formats = config.export.formats.iter().all(|format| record.files.contains_key(format.name()));
+        if record.source.hash != source.parent.hash || !formats {
+            return Err(Failure::usage(anyhow!(
+                "`{}` already holds the export of `{}`; hint: remove it, or give another --out",
+                out.display(),
+                record.source.path
+            )));
+        }
+        eprintln!("export-model: already complete");
+    } else {
+        export(&config, &source, &out, &device).map_err(Failure::run)?;
+    }
+    Ok(Completion::Complete { path: Some(out) })
+}
+
+/// What the directory says that it holds; `None` where it says nothing.
+///
+/// # Errors
+/// If the record is there and cannot be read.
+pub fn record(out: &Path) -> Result<Option<ExportRecord>, Failure> {
+    let path = out.join(RECORD);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::usage(anyhow!("`{}`: {error}", path.display()))),
+    };
+    let record = serde_json::from_str(&text).with_context(|| format!("`{}` is damaged; hint: remove it", path.display()));
+    record.map(Some).map_err(Failure::usage)
+}
+
+fn export(config: &ExportConfig, source: &Source, out: &Path, device: &Device) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
+    let probe = Probe::of(&source.model);
+    let mut files = BTreeMap::new();
+    for format in &config.export.formats {
+        let name = format.name();
+        let path = out.join(file_name(*format));
+        let reopened = write(*format, source, &path, device).with_context(|| format!("{name}: `{}`", path.display()))?;
+        let Agreement { relative_error, kl_nats } = probe.agreement(&reopened);
+        // NaN is not below the limit either.
+        let agrees = relative_error <= tolerance(*format);
+        if !agrees {
+            return Err(anyhow!(
+                "{name}: `{}` gives other logits than the checkpoint: relative error `{relative_error:.2e}`, must be at \
+                 most `{:.0e}`; hint: do not use this file",
+                path.display(),
+                tolerance(*format)
+            ));
+        }
+        let bytes = size(&path)?;
+        eprintln!("{name}: {} · {bytes} bytes · logits within {relative_error:.1e} · KL {kl_nats:.1e} nats", path.display());
+        files.insert(name.to_owned(), ExportedFile { path: file_name(*format).into(), bytes, relative_error, kl_nats });
+    }
+    let record = ExportRecord { source: source.parent.clone(), files };
+    write_atomically(&out.join(RECORD), serde_json::to_vec_pretty(&record)?)?;
+    Ok(())
+}
+
+fn file_name(format: ExportFormat) -> &'static str {
+    match format {
+        ExportFormat::HuggingFace => "hugging-face",
+        ExportFormat::GgufF32 => "model-f32.gguf",
+        ExportFormat::GgufF16 => "model-f16.gguf",
+        ExportFormat::GgufQ8_0 => "model-q8_0.gguf",
+    }
+}
+
+/// How far the logits of a re-opened file may be off, relative to their standard deviation. 32-bit floats come back as
+/// they were; the others are several times what trained models showed, and far below what a swapped row makes.
+fn tolerance(format: ExportFormat) -> f64 {
+    match format {
+        ExportFormat::HuggingFace | ExportFormat::GgufF32 => 1e-5,
+        ExportFormat::GgufF16 => 2e-2,
+        ExportFormat::GgufQ8_0 => 0.5,
+    }
+}
+
+/// Writes the format and opens it again.
+fn write(format: ExportFormat, source: &Source, path: &Path, device: &Device) -> anyhow::Result<Transformer> {
+    let kind = match format {
+        ExportFormat::HuggingFace => {
+            write_hugging_face(source, path)?;
+            return Ok(load_directory(path, device)?);
+        }
+        ExportFormat::GgufF32 => GgufType::F32,
+        ExportFormat::GgufF16 => GgufType::F16,
+        ExportFormat::GgufQ8_0 => GgufType::Q8_0,
+    };
+    let report = write_gguf(path, source.model.config(), &parameters(&source.model), &source.path, kind)?;
+    for note in report.notes {
+        eprintln!("note: {note}");
+    }
+    let (config, tensors): (ModelConfig, NamedTensors) = read_gguf(path)?;
+    Ok(load_parameters(Transformer::zeros(&config, device), tensors)?)
+}
+
+/// Files first under another name, so that a directory of this name is whole.
+fn write_hugging_face(source: &Source, path: &Path) -> anyhow::Result<()> {
+    let temporary = path.with_extension("tmp");
+    for stale in [&temporary, path] {
+        if stale.exists() {
+            std::fs::remove_dir_all(stale)?;
+        }
+    }
+    std::fs::create_dir_all(&temporary)?;
+    let tokenizer = &source.tokenizer;
+    let ids = TokenIds { end: tokenizer.stop_ids(), padding: tokenizer.end_of_text() };
+    write_directory(&source.model, &ids, &temporary)?;
+    tokenizer.save(&temporary)?;
+    Ok(std::fs::rename(&temporary, path)?)
+}
+
+fn size(path: &Path) -> std::io::Result<u64> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_file() {
+        return Ok(metadata.len());
+    }
+    std::fs::read_dir(path)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+}
+
+/// Tokens from all over the vocabulary, and the checkpoint's logits for them.
+struct Probe {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    logits: Vec<f32>,
+}
+
+impl Probe {
+    fn of(model: &Transformer) -> Self {
+        let config = model.config();
+        let length = PROBE_TOKENS.min(config.max_position_embeddings);
+        // A stride of a prime: every part of the vocabulary, nothing twice in a row.
+        let tokens = (0..length).map(|i| (1 + i * 7919) as u32 % config.vocab_size as u32).collect();
+        let mut probe = Self { tokens, positions: (0..length as u32).collect(), logits: Vec::new() };
+        probe.logits = probe.logits_of(model);
+        probe
+    }
+
+    fn logits_of(&self, model: &Transformer) -> Vec<f32> {
+        let logits = model.logits(&self.tokens, &self.positions, self.tokens.len());
+        logits.into_data().convert::<f32>().try_into_vec().expect("converted to 32-bit floats")
+    }
+
+    fn agreement(&self, model: &Transformer) -> Agreement {
+        compare(&self.logits, &self.logits_of(model), self.logits.len() / self.tokens.len())
+    }
+}

@@ -1,0 +1,48 @@
+//! Models that a config or a command names by path.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use burn::tensor::Device;
+use limbeck_checkpoint::{Parent, resolve};
+use limbeck_data::Tokenizer;
+use limbeck_model::{Transformer, load_directory};
+
+use crate::failure::Failure;
+
+/// A model with its tokenizer.
+pub struct Source {
+    /// The model directory.
+    pub path: PathBuf,
+    /// The model.
+    pub model: Transformer,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// What a checkpoint made from it says of it.
+    pub parent: Parent,
+}
+
+/// Loads a step directory, a run directory's newest valid step, or a Hugging Face directory. `key` is what named it.
+///
+/// # Errors
+/// If nothing valid is there, or its tokenizer has more entries than the model has rows.
+pub fn open(key: &str, path: &Path, device: &Device) -> Result<Source, Failure> {
+    let load = || -> anyhow::Result<Source> {
+        let resolved = resolve(path)?;
+        for skipped in &resolved.skipped {
+            eprintln!("warning: {skipped}");
+        }
+        let tokenizer = Tokenizer::from_directory(&resolved.path)?;
+        let model = load_directory(&resolved.path, device)?;
+        let (entries, rows) = (tokenizer.vocab_size(), model.config().vocab_size);
+        if entries > rows {
+            return Err(anyhow!(
+                "`{}`: its tokenizer has `{entries}` entries, must be at most the model's vocab_size = `{rows}`; hint: \
+                 the tokenizer belongs to another model",
+                resolved.path.display()
+            ));
+        }
+        Ok(Source { parent: Parent::of(&resolved.path)?, path: resolved.path, model, tokenizer })
+    };
+    load().with_context(|| format!("{key} is `{}`", path.display())).map_err(Failure::usage)
+}

@@ -1,0 +1,213 @@
+//! What `pretrain`, `sft` and `distill` share: everything but the objective.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use burn::tensor::Device;
+use limbeck_checkpoint::{Checkpoint, ManifestHeader, Parent, RunDirectory, content_hash, verify, write_atomically};
+use limbeck_config::{StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
+use limbeck_data::{Mixture, Tokenizer};
+use limbeck_model::{Transformer, load_directory};
+use limbeck_train::{AdamW, Ending, Objective, Progress, Run, Trainer, load_optimizer};
+
+use crate::cli::TrainingArgs;
+use crate::failure::{Completion, Failure};
+use crate::interrupt::Interrupt;
+use crate::{check, device, source, tokenised};
+
+/// One kind of training.
+pub struct Stage<'a> {
+    /// Which rules its config follows.
+    pub kind: TrainingStage,
+    /// Its directory below `checkpoints/<run.name>`.
+    pub directory: &'a str,
+    /// Makes the objective; returns the teacher too, for the manifest.
+    pub objective: &'a ObjectiveFactory,
+}
+
+/// Makes a stage's objective from its config, the tokenizer of what is trained, and the device without autodiff.
+pub type ObjectiveFactory =
+    dyn Fn(&TrainingConfig, &Tokenizer, &Device) -> Result<(Box<dyn Objective>, Option<Parent>), Failure>;
+
+/// What a stage starts from.
+struct Start {
+    model: Transformer,
+    tokenizer: Tokenizer,
+    parent: Option<Parent>,
+}
+
+/// Runs the stage; complete, it gives the final checkpoint's path.
+///
+/// # Errors
+/// Status 2 for everything that is found wrong before the first step, status 1 for what happens after it.
+pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
+    let config = load_training(stage.kind, &args.config.config, &args.config.set).map_err(Failure::usage)?;
+    let out = args.out.clone().unwrap_or_else(|| run_directory(&config.run.name, stage.directory));
+    let directory = if args.check { None } else { Some(open_directory(&out, args, &config)?) };
+    let device = device::open(args.device)?;
+    let start = start(&config, &device.clone().autodiff())?;
+    let (objective, teacher) = (stage.objective)(&config, &start.tokenizer, &device)?;
+    let train = tokenised::open(&config, &config.data.train, &start.tokenizer)?;
+    let valid = match &config.data.valid[..] {
+        [] => None,
+        entries => Some(tokenised::open(&config, entries, &start.tokenizer)?),
+    };
+    let toml = to_toml(&config).map_err(Failure::usage)?;
+    let Some(directory) = directory else {
+        check::print(&config, &toml, start.model, objective.as_ref(), &train)?;
+        return Ok(Completion::Complete { path: None });
+    };
+    let header = ManifestHeader {
+        stage: stage.kind.name().to_owned(),
+        seed: config.seed(),
+        config_hash: content_hash(toml.as_bytes()),
+        data_fingerprint: train.fingerprint(),
+        parent: start.parent,
+        teacher,
+        ..ManifestHeader::default()
+    };
+    let resumed = match &args.resume {
+        None => None,
+        Some(step) => resumable(&directory, step.as_deref(), &header)?,
+    };
+    if let Some(Checkpoint { path, manifest }) = &resumed
+        && manifest.complete
+    {
+        eprintln!("{}: already complete", stage.kind.name());
+        return Ok(Completion::Complete { path: Some(path.clone()) });
+    }
+    write_atomically(&directory.path().join("config.toml"), &toml).map_err(Failure::usage)?;
+    let (trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
+    let interrupt = Interrupt::listen()?;
+    let run = Run {
+        config: &config,
+        objective: objective.as_ref(),
+        train: &train,
+        valid: valid.as_ref(),
+        tokenizer: &start.tokenizer,
+        directory: &directory,
+        header,
+        stop: &|| interrupt.signal().is_some(),
+    };
+    let progress = Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
+    match run.train(trainer, done, progress).map_err(Failure::run)?.1 {
+        Ending::Complete(path) => Ok(Completion::Complete { path: Some(path) }),
+        Ending::Interrupted(path) => {
+            eprintln!("{}: saved `{}`", stage.kind.name(), path.display());
+            // The dashboard's stop comes without a signal, and means Ctrl-C.
+            Ok(Completion::Interrupted { signal: interrupt.signal().unwrap_or(signal_hook::consts::SIGINT) })
+        }
+    }
+}
+
+/// `checkpoints/<run.name>/<directory>`.
+pub fn run_directory(name: &str, directory: &str) -> PathBuf {
+    Path::new("checkpoints").join(name).join(directory)
+}
+
+fn open_directory(out: &Path, args: &TrainingArgs, config: &TrainingConfig) -> Result<RunDirectory, Failure> {
+    let open = if args.resume.is_some() { RunDirectory::resume } else { RunDirectory::create };
+    Ok(open(out).map_err(Failure::usage)?.keep(config.train.keep_checkpoints))
+}
+
+fn start(config: &TrainingConfig, device: &Device) -> Result<Start, Failure> {
+    let named = config.data.tokenizer.as_deref().map(Tokenizer::load).transpose().map_err(Failure::usage)?;
+    match (&config.start, &config.model, named) {
+        (StartSection::Checkpoint { from }, _, named) => {
+            let source = source::open("start.from", from, device)?;
+            if let Some(named) = named {
+                named
+                    .check_same(&source.tokenizer)
+                    .context("data.tokenizer differs from the tokenizer of start.from; hint: leave data.tokenizer out")
+                    .map_err(Failure::usage)?;
+            }
+            Ok(Start { model: source.model, tokenizer: source.tokenizer, parent: Some(source.parent) })
+        }
+        (StartSection::Random {}, Some(model), Some(tokenizer)) => {
+            let model = model.resolve(tokenizer.vocab_size(), config.data.sequence_length).map_err(|problems| {
+                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                Failure::usage(anyhow!("{}", lines.join("\n")))
+            })?;
+            Ok(Start { model: Transformer::new(&model, config.seed(), device), tokenizer, parent: None })
+        }
+        // Loading the config refuses it first.
+        (StartSection::Random {}, _, _) => {
+            Err(Failure::usage(anyhow!("random weights need [model] and data.tokenizer; hint: give both")))
+        }
+    }
+}
+
+/// The checkpoint to go on from, of the same config, data and parents.
+fn resumable(
+    directory: &RunDirectory,
+    step: Option<&Path>,
+    header: &ManifestHeader,
+) -> Result<Option<Checkpoint>, Failure> {
+    let checkpoint = match step {
+        Some(path) => {
+            let inside = path.canonicalize().ok().zip(directory.path().canonicalize().ok());
+            if inside.is_none_or(|(step, run)| step.parent() != Some(&run)) {
+                let (step, run) = (path.display(), directory.path().display());
+                return Err(Failure::usage(anyhow!(
+                    "--resume is `{step}`, must be a step directory of `{run}`; hint: to train on from another run's \
+                     checkpoint use `start.from`"
+                )));
+            }
+            Some(Checkpoint { path: path.to_owned(), manifest: verify(path).map_err(Failure::usage)? })
+        }
+        None => {
+            let newest = directory.newest().map_err(Failure::usage)?;
+            for skipped in &newest.skipped {
+                eprintln!("warning: {skipped}");
+            }
+            if let (None, [skipped, ..]) = (&newest.checkpoint, &newest.skipped[..]) {
+                return Err(Failure::usage(anyhow!(
+                    "--resume: no checkpoint of `{}` is whole ({}); hint: restore its files, or start anew with another \
+                     --out",
+                    directory.path().display(),
+                    skipped.reason
+                )));
+            }
+            newest.checkpoint
+        }
+    };
+    let Some(checkpoint) = checkpoint else { return Ok(None) };
+    let manifest = &checkpoint.manifest;
+    let same = [
+        ("stage", manifest.stage == header.stage),
+        ("config", manifest.config_hash == header.config_hash),
+        ("training data", manifest.data_fingerprint == header.data_fingerprint),
+        ("starting checkpoint", hash(&manifest.parent) == hash(&header.parent)),
+        ("teacher", hash(&manifest.teacher) == hash(&header.teacher)),
+    ];
+    match same.iter().find(|(_, same)| !same) {
+        None => Ok(Some(checkpoint)),
+        Some((what, _)) => Err(Failure::usage(anyhow!(
+            "--resume: the {what} is not the one that `{}` was made with; hint: compare `{}`, or start anew with another \
+             --out",
+            checkpoint.path.display(),
+            directory.path().join("config.toml").display()
+        ))),
+    }
+}
+
+fn hash(parent: &Option<Parent>) -> Option<&str> {
+    parent.as_ref().map(|parent| parent.hash.as_str())
+}
+
+/// The trainer and the steps that it has done.
+fn trainer(
+    config: &TrainingConfig,
+    model: Transformer,
+    resumed: Option<&Checkpoint>,
+    device: &Device,
+) -> Result<(Trainer, u64), Failure> {
+    let Some(Checkpoint { path, manifest }) = resumed else {
+        let optimizer = AdamW::new(&config.optimizer).map_err(Failure::usage)?;
+        return Ok((Trainer { model, optimizer }, 0));
+    };
+    eprintln!("resuming from `{}`", path.display());
+    let model = load_directory(path, &device.clone().autodiff()).map_err(Failure::usage)?;
+    let optimizer = load_optimizer(&config.optimizer, manifest.step, path, device).map_err(Failure::usage)?;
+    Ok((Trainer { model, optimizer }, manifest.step))
+}

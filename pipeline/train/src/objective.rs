@@ -1,0 +1,103 @@
+//! What a training step minimises.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use limbeck_config::Divergence;
+use limbeck_data::Batch;
+use limbeck_kernels::{HeadLoss, loss_head};
+use limbeck_loss::{cross_entropy, divergence, mix};
+use limbeck_model::Transformer;
+
+/// The loss of a batch, summed over its target tokens, in nats.
+pub trait Objective {
+    /// The loss of `model`, whose parameters are on a device with autodiff.
+    fn loss(&self, model: &Transformer, batch: &Batch) -> HeadLoss;
+}
+
+/// Cross-entropy of the next token: `pretrain`, `sft`, and the control of `distill`.
+#[derive(Debug)]
+pub struct NextToken;
+
+impl Objective for NextToken {
+    fn loss(&self, model: &Transformer, batch: &Batch) -> HeadLoss {
+        next_token_loss(model, batch)
+    }
+}
+
+/// The loss of [`NextToken`].
+pub fn next_token_loss(model: &Transformer, batch: &Batch) -> HeadLoss {
+    let device = model.device();
+    let rows = TargetRows::of(batch, &device);
+    let hidden = rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
+    loss_head(hidden, model.output_weight(), |logits, chunk| {
+        cross_entropy(logits, rows.targets.clone().narrow(0, chunk.start, chunk.len()))
+    })
+}
+
+/// A divergence from a teacher's distribution, mixed with cross-entropy.
+#[derive(Debug)]
+pub struct Distillation {
+    /// The teacher, without autodiff.
+    pub teacher: Transformer,
+    /// Which divergence.
+    pub divergence: Divergence,
+    /// Divides both models' logits in the divergence.
+    pub temperature: f64,
+    /// Weight of cross-entropy.
+    pub ce_weight: f64,
+}
+
+impl Objective for Distillation {
+    fn loss(&self, model: &Transformer, batch: &Batch) -> HeadLoss {
+        if self.ce_weight == 1.0 {
+            return next_token_loss(model, batch);
+        }
+        let device = model.device();
+        let rows = TargetRows::of(batch, &device);
+        let hidden = |model: &Transformer| {
+            rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length))
+        };
+        // Rows that only pad one of the two vocabularies have no part in the loss.
+        let vocab_size = model.config().vocab_size.min(self.teacher.config().vocab_size);
+        let weight = |model: &Transformer| model.output_weight().narrow(0, 0, vocab_size);
+        let (teacher_hidden, teacher_weight) = (hidden(&self.teacher), weight(&self.teacher));
+        loss_head(hidden(model), weight(model), |logits, chunk| {
+            let teacher_rows = teacher_hidden.clone().narrow(0, chunk.start, chunk.len());
+            let teacher_logits = teacher_rows.matmul(teacher_weight.clone().transpose()); // [chunk, vocab_size]
+            let targets = rows.targets.clone().narrow(0, chunk.start, chunk.len());
+            mix(
+                self.ce_weight,
+                || cross_entropy(logits.clone(), targets),
+                || divergence(self.divergence, logits.clone(), teacher_logits, self.temperature),
+            )
+        })
+    }
+}
+
+/// The rows of a batch that have a target: the others never reach the loss head.
+pub(crate) struct TargetRows {
+    /// `None` where every row has one.
+    rows: Option<Tensor<1, Int>>,
+    /// `[target rows]`.
+    pub(crate) targets: Tensor<1, Int>,
+}
+
+impl TargetRows {
+    pub(crate) fn of(batch: &Batch, device: &Device) -> Self {
+        let ints = |values: Vec<i32>| {
+            let shape = [values.len()];
+            Tensor::<1, Int>::from_data(TensorData::new(values, shape), device)
+        };
+        let with_target = || batch.loss_mask.iter().enumerate().filter(|(_, counts)| **counts).map(|(row, _)| row);
+        let targets = ints(with_target().map(|row| batch.targets[row] as i32).collect());
+        let all = batch.target_tokens() == batch.loss_mask.len();
+        Self { rows: (!all).then(|| ints(with_target().map(|row| row as i32).collect())), targets }
+    }
+
+    /// `[tokens, hidden_size]` to `[target rows, hidden_size]`.
+    pub(crate) fn select(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.rows {
+            Some(rows) => hidden.select(0, rows.clone()),
+            None => hidden,
+        }
+    }
+}

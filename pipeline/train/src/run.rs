@@ -1,0 +1,138 @@
+//! The training loop.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use limbeck_checkpoint::{ManifestHeader, RunDirectory};
+use limbeck_config::TrainingConfig;
+use limbeck_data::{Mixture, Tokenizer};
+
+use crate::checkpoint::write_step;
+use crate::error::TrainError;
+use crate::evaluation::{Score, evaluate};
+use crate::metrics::{Metrics, MetricsRow};
+use crate::objective::Objective;
+use crate::progress::Progress;
+use crate::schedule::learning_rate;
+use crate::step::{StepReport, Trainer};
+
+/// Everything that a run needs besides the model and its optimizer.
+pub struct Run<'a> {
+    /// The stage's configuration.
+    pub config: &'a TrainingConfig,
+    /// What is minimised.
+    pub objective: &'a dyn Objective,
+    /// What is trained on.
+    pub train: &'a Mixture,
+    /// What is held out.
+    pub valid: Option<&'a Mixture>,
+    /// Saved with each checkpoint.
+    pub tokenizer: &'a Tokenizer,
+    /// Where checkpoints and metrics go.
+    pub directory: &'a RunDirectory,
+    /// What the manifests say besides step, tokens and completeness.
+    pub header: ManifestHeader,
+    /// Asked after each step; the run then saves and ends.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// Every step is done.
+    Complete(PathBuf),
+    /// A stop was asked for; the step is saved.
+    Interrupted(PathBuf),
+}
+
+impl Run<'_> {
+    /// Trains from step `done` to the last one.
+    ///
+    /// # Errors
+    /// If the loss stops being finite, or a file cannot be written. Checkpoints that are complete stay as they are.
+    pub fn train(&self, mut trainer: Trainer, done: u64, mut progress: Progress) -> Result<(Trainer, Ending), TrainError> {
+        let config = self.config;
+        let (rows, max_steps) = (config.rows_per_step(), config.max_steps());
+        let mut metrics = Metrics::open(&self.directory.path().join("metrics.jsonl"), done)?;
+        let mut clock = Clock::default();
+        let mut saved = None;
+        for step in done + 1..=max_steps {
+            let started = Instant::now();
+            let micro_batches =
+                self.train.batch((step - 1) * rows as u64, rows).micro_batches(config.micro_batch_size());
+            let factor = learning_rate(&config.schedule, step - 1, max_steps);
+            let report;
+            (trainer, report) = trainer.step(self.objective, &micro_batches, step, factor)?;
+            clock.add(started.elapsed(), config.train.tokens_per_step);
+            let stopping = (self.stop)() || progress.stop_requested();
+            let last = step == max_steps;
+            let evaluation = self.valid.filter(|_| last || is_due(step, config.train.eval_every));
+            let scores = evaluation.map(|valid| Score::total(&evaluate(&trainer.model, valid, rows, || ())));
+            if last || scores.is_some() || step % config.train.log_every == 0 {
+                let row = self.row(step, report, factor, clock.take(), scores.as_ref());
+                metrics.write(&row)?;
+                progress.update(&row);
+            }
+            if last || stopping || is_due(step, config.train.save_every) {
+                saved = Some((step, self.save(&trainer, step)?));
+            }
+            if stopping && !last {
+                break;
+            }
+        }
+        progress.close();
+        let (step, path) = match saved {
+            Some(saved) => saved,
+            // Only where `done` is already the last step.
+            None => (done, self.save(&trainer, done)?),
+        };
+        Ok((trainer, if step == max_steps { Ending::Complete(path) } else { Ending::Interrupted(path) }))
+    }
+
+    fn row(&self, step: u64, report: StepReport, factor: f64, tokens_per_s: f64, score: Option<&Score>) -> MetricsRow {
+        MetricsRow {
+            step,
+            tokens_seen: step * self.config.train.tokens_per_step as u64,
+            loss_nats: report.loss_nats,
+            learning_rate: self.config.optimizer.learning_rate * factor,
+            grad_norm: report.grad_norm,
+            tokens_per_s,
+            valid_loss_nats: score.map(Score::loss_nats),
+            valid_bits_per_byte: score.map(Score::bits_per_byte),
+        }
+    }
+
+    fn save(&self, trainer: &Trainer, step: u64) -> Result<PathBuf, TrainError> {
+        let header = ManifestHeader {
+            step,
+            tokens_seen: step * self.config.train.tokens_per_step as u64,
+            complete: step == self.config.max_steps(),
+            ..self.header.clone()
+        };
+        Ok(self.directory.save(header, |directory| write_step(trainer, self.tokenizer, directory))?)
+    }
+}
+
+fn is_due(step: u64, every: Option<u64>) -> bool {
+    every.is_some_and(|every| step.is_multiple_of(every))
+}
+
+/// Time in steps alone.
+#[derive(Default)]
+struct Clock {
+    elapsed: Duration,
+    tokens: usize,
+}
+
+impl Clock {
+    fn add(&mut self, elapsed: Duration, tokens: usize) {
+        self.elapsed += elapsed;
+        self.tokens += tokens;
+    }
+
+    /// Tokens per second since the last call.
+    fn take(&mut self) -> f64 {
+        let Self { elapsed, tokens } = std::mem::take(self);
+        tokens as f64 / elapsed.as_secs_f64().max(1e-9)
+    }
+}
