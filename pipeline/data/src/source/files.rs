@@ -10,7 +10,7 @@ use crate::error::DataError;
 const EXTENSIONS: [&str; 3] = ["parquet", "jsonl", "txt"];
 
 /// The lower-case extension, or nothing.
-pub(super) fn extension(file: &Path) -> String {
+pub(crate) fn extension(file: &Path) -> String {
     file.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default()
 }
 

@@ -17,6 +17,7 @@ use crate::error::DataError;
 use crate::message::Message;
 
 pub use self::files::data_files;
+pub(crate) use self::files::extension;
 
 /// What one row holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

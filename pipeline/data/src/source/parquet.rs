@@ -104,7 +104,7 @@ impl Rows {
         // Types were checked against the file's schema; a column that is not there now would be the reader's fault.
         let column = |column: &Column| batch.column_by_name(&column.name);
         let rows = match &self.columns {
-            Columns::Text(text) => column(text).and_then(|text| documents(text)),
+            Columns::Text(text) => column(text).and_then(documents),
             Columns::Turns { prompt, completion } => {
                 column(prompt).zip(column(completion)).and_then(|(prompt, completion)| turns(prompt, completion))
             }
