@@ -155,8 +155,7 @@ fn change(facts: &Facts, pen: &mut Pen) -> Question {
     let name = facts.people[pen.rank(facts.people.len(), 0)].name;
     let left = 1 + pen.choose(&vec![1; 99 - price as usize]) as u32;
     let a = indefinite(thing);
-    let ask =
-        format!("{name} has {} and buys {a} in {place}. How much does {name} keep?", coins(left + price));
+    let ask = format!("{name} has {} and buys {a} in {place}. How much does {name} keep?", coins(left + price));
     let answer = format!("{} costs {}, so {name} keeps {}.", capitalized(&a), coins(price), coins(left));
     let question = Question::new(addends(price, left), ask, answer, format!("{}.", coins(left)));
     Question { shown: vec![price_of(thing, place)], ..question }

@@ -10,13 +10,12 @@ use super::{
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const POUCHES: [&str; 4] = ["purse", "pocket", "drawer", "old jar"];
 /// Each thing has its usual colours: the ranks are rotated by thing.
-const COLOURS: [&str; 12] = [
-    "red", "blue", "green", "white", "black", "yellow", "brown", "grey", "purple", "striped", "spotted", "plain",
-];
+const COLOURS: [&str; 12] =
+    ["red", "blue", "green", "white", "black", "yellow", "brown", "grey", "purple", "striped", "spotted", "plain"];
 /// Most coins that anybody has, so that every sum has two digits.
 pub(super) const MOST_COINS: u32 = 99;
-const FEWEST_SCENES: usize = 2;
-const MOST_SCENES: usize = 5;
+const FEWEST_SCENES: usize = 1;
+const MOST_SCENES: usize = 4;
 
 /// One of the things that a story follows. No two are of the same kind, so `the red scarf` is always one thing.
 pub(super) struct Item {
@@ -139,7 +138,7 @@ impl<'f, 'p, 'c> Story<'f, 'p, 'c> {
     pub(super) fn set_out(&mut self) {
         let hero = self.hero();
         let (subject, trade) = (hero.pronoun.subject, &self.facts.trades[hero.trade]);
-        if self.pen.choose(&[1, 1]) == 0 {
+        if self.pen.choose(&[1, 2]) == 0 {
             self.pen.say(&format!("Every day {subject} {} for {}.", trade.work, coins(trade.wage)));
         }
         let day = DAYS[self.pen.rank(DAYS.len(), hero.home)];

@@ -30,7 +30,8 @@ fn words_bits_per_byte(order: usize, k: f64) -> f64 {
     }
     let mut scored = Floor::default();
     for story in stories(Split::Valid, 200) {
-        let nats = pieces(&story.text).windows(order).map(|gram| {
+        let pieces = pieces(&story.text);
+        let nats = pieces.windows(order).map(|gram| {
             let seen = grams.get(gram).copied().unwrap_or(0.0) + k;
             -f64::ln(seen / (contexts.get(&gram[..order - 1]).copied().unwrap_or(0.0) + k * words.len() as f64))
         });
