@@ -5,7 +5,8 @@
 
 Needs: pip install xllamacpp==2026.10.11549 gguf==0.19.0 (and tokenizers for --hugging-face).
 
-expected.json is one object; every list is optional but `prompts`:
+expected.json, which `tests/clients.rs` writes and `check_transformers.py` reads too, is one object; every list is optional
+but `prompts`:
   prompts         [[id]]     token ids; no prompt is empty
   log_probs_last  [[float]]  natural log of the probabilities of the token after each prompt, over the whole vocabulary
   greedy          [[id]]     greedy continuation of each prompt

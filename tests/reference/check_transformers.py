@@ -2,16 +2,15 @@
 
     python check_transformers.py DIRECTORY EXPECTED.json
 
-EXPECTED.json, which the tests write (all keys required, any list may be empty):
+EXPECTED.json, which `tests/clients.rs` writes and `check_gguf.py` reads too (all keys required, any list may be empty):
 
     prompts         [[id, ...], ...]
     log_probs_last  for each prompt, the natural log-probability of every next token, [vocab]
     greedy          for each prompt, the continuation without the prompt; end tokens do not end it
     texts           ["...", ...]
     text_ids        for each text, its tokens
-    chats           [[{"role": ..., "content": ...}, ...], ...]
-    chat_texts      for each chat, the rendered text; ends with the assistant's header unless the last turn is the
-                    assistant's
+    chats           [{"messages": [{"role": ..., "content": ...}, ...], "text": "..."}, ...], each rendered up to where
+                    the assistant begins to speak
     tolerance       largest absolute difference of two log-probabilities
 
 Prints one line a check. Exit 0: all agree. Exit 1: one does not, and its line says where. Exit 2: bad usage.
@@ -26,7 +25,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-KEYS = ("prompts", "log_probs_last", "greedy", "texts", "text_ids", "chats", "chat_texts", "tolerance")
+KEYS = ("prompts", "log_probs_last", "greedy", "texts", "text_ids", "chats", "tolerance")
 
 
 class Disagreement(Exception):
@@ -109,10 +108,9 @@ def check_tokens(tokenizer, expected):
 
 
 def check_chats(tokenizer, expected):
-    for index, (chat, ours) in pairs(expected, "chats", "chat_texts"):
-        is_open = chat[-1]["role"] != "assistant"
-        theirs = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=is_open)
-        compare("text of chat", index, ours.encode(), theirs.encode())
+    for index, chat in enumerate(expected["chats"]):
+        theirs = tokenizer.apply_chat_template(chat["messages"], tokenize=False, add_generation_prompt=True)
+        compare("text of chat", index, chat["text"].encode(), theirs.encode())
     return f"{len(expected['chats'])} chats"
 
 
