@@ -3,11 +3,11 @@
 use super::{
     Split,
     facts::Facts,
-    pen::{Pen, SplitMix64},
+    pen::Pen,
     questions::{Kind, Question},
     relations::Relation,
 };
-use crate::{Message, Role};
+use crate::{Message, Role, random::Stream};
 
 /// A conversation whose last answer can be checked exactly.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +45,7 @@ enum Style {
 }
 
 /// Draws a conversation.
-pub(super) fn converse(facts: &Facts, split: Split, random: &mut SplitMix64) -> Chat {
+pub(super) fn converse(facts: &Facts, split: Split, random: &mut Stream) -> Chat {
     let mut pen = Pen::new(random);
     let prompt = pen.choose(&PROMPTS.map(|(weight, ..)| weight));
     let (_, prompt, style) = PROMPTS[prompt];

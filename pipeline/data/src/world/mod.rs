@@ -38,7 +38,9 @@ pub use chats::Chat;
 pub use files::{WorldCounts, WorldFile, WorldReport, write_parquet};
 
 use facts::Facts;
-use pen::{Pen, SplitMix64};
+use pen::Pen;
+
+use crate::random::Stream;
 
 /// One text in this many is held out.
 const HELD_OUT_DOCUMENTS: u64 = 16;
@@ -130,8 +132,8 @@ impl World {
         (0..count).map(move |index| chats::converse(&self.facts, split, &mut self.random("chats", split, index)))
     }
 
-    fn random(&self, kind: &str, split: Split, index: usize) -> SplitMix64 {
-        SplitMix64(hash(&format!("world {} {kind} {} {index}", self.seed, split.name())))
+    fn random(&self, kind: &str, split: Split, index: usize) -> Stream {
+        Stream::new(hash(&format!("world {} {kind} {} {index}", self.seed, split.name())))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writing by weighted choices, whose probabilities are counted.
 
 use super::words::capitalized;
+use crate::random::Stream;
 
 /// Where choices come from: a generator of random numbers, or a script that replays or tries them out.
 pub(super) trait Choices {
@@ -10,25 +11,7 @@ pub(super) trait Choices {
     fn choose(&mut self, weights: &[u32], total: u64, written: usize) -> usize;
 }
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014): 64 bits of state
-/// are enough, because every document has a generator of its own.
-pub(super) struct SplitMix64(pub(super) u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, each equally likely up to `bound` / 2^64.
-    fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-}
-
-impl Choices for SplitMix64 {
+impl Choices for Stream {
     fn choose(&mut self, weights: &[u32], total: u64, _written: usize) -> usize {
         let mut rest = self.below(total);
         let taken = weights.iter().position(|&weight| {

@@ -3,11 +3,12 @@
 use super::{
     super::{
         facts::Facts,
-        pen::{Choices, Pen, SplitMix64},
+        pen::{Choices, Pen},
         story::{Story, introduce, tell},
     },
     Split, stories,
 };
+use crate::random::Stream;
 
 /// Plays given options and then always the first possible one; remembers all that was offered.
 #[derive(Default)]
@@ -140,7 +141,7 @@ fn a_choice_that_does_not_show_is_found() {
 fn options_are_drawn_by_their_weights() {
     let weights = [1_u32, 0, 2, 30, 7];
     let mut counts = [0.0; 5];
-    let mut random = SplitMix64(11);
+    let mut random = Stream::new(11);
     for _ in 0..40_000 {
         counts[random.choose(&weights, 40, 0)] += 1.0;
     }
@@ -155,7 +156,7 @@ fn options_are_drawn_by_their_weights() {
 #[test]
 fn the_mean_inverse_probability_counts_the_texts() {
     let facts = Facts::new();
-    let mut random = SplitMix64(5);
+    let mut random = Stream::new(5);
     let samples = 200_000;
     let inverse = |_| {
         let mut pen = Pen::new(&mut random);
