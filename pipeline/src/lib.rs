@@ -1,1 +1,22 @@
-//! Stages.
+//! The stages: the one place that knows every crate.
+//!
+//! `prepare → pretrain → sft → distill → export-model`, each a module with a `run`, a config and a binary; [`chain`] runs
+//! them all. `pretrain`, `sft` and `distill` differ in their objective and share [`training`].
+
+pub mod chain;
+pub mod check;
+pub mod cli;
+pub mod device;
+pub mod distill;
+pub mod evaluate;
+pub mod export_model;
+pub mod failure;
+pub mod generate;
+pub mod interrupt;
+pub mod prepare;
+pub mod pretrain;
+pub mod report;
+pub mod sft;
+pub mod source;
+pub mod tokenised;
+pub mod training;
