@@ -31,8 +31,8 @@ pub struct Batch {
     pub inputs: Vec<u32>,
     /// What it should predict: the token that follows in the document.
     pub targets: Vec<u32>,
-    /// Offset from the start of the token's own segment. A query at `t` attends the keys `t - positions[t] ..= t`, which
-    /// is the document mask: attention never crosses a segment. Padding has 0 and sees only itself.
+    /// Offset from the start of the token's own segment. A query at `t` attends the keys `t - positions[t] ..= t`,
+    /// which is the document mask: attention never crosses a segment. Padding has 0 and sees only itself.
     pub positions: Vec<u32>,
     /// Whether `targets[t]` counts.
     pub loss_mask: Vec<bool>,

@@ -28,7 +28,8 @@ pub enum DataError {
     },
     /// A glob that is not one.
     #[error(
-        "data path `{path}` is not a valid glob: {reason}; hint: `*` matches within a directory, `**` across directories"
+        "data path `{path}` is not a valid glob: {reason}; \
+         hint: `*` matches within a directory, `**` across directories"
     )]
     BadGlob {
         /// As configured.
@@ -38,7 +39,8 @@ pub enum DataError {
     },
     /// A file of another kind.
     #[error(
-        "data file `{}` has extension `{extension}`, must be `.parquet`, `.jsonl` or `.txt`; hint: convert it or name other files",
+        "data file `{}` has extension `{extension}`, must be `.parquet`, `.jsonl` or `.txt`; \
+         hint: convert it or name other files",
         file.display()
     )]
     UnknownExtension {
@@ -58,7 +60,11 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// A `.parquet` file that is none, or is damaged.
-    #[error("`{}` is not a readable parquet file: {reason}; hint: write it again, or give it the extension of its format", file.display())]
+    #[error(
+        "`{}` is not a readable parquet file: {reason}; \
+         hint: write it again, or give it the extension of its format",
+        file.display()
+    )]
     NotParquet {
         /// The file.
         file: PathBuf,
@@ -66,14 +72,19 @@ pub enum DataError {
         reason: String,
     },
     /// A file without a row.
-    #[error("data file `{}` is empty (`0` rows), must hold at least one row; hint: remove it or write it again", file.display())]
+    #[error(
+        "data file `{}` is empty (`0` rows), must hold at least one row; \
+         hint: remove it or write it again",
+        file.display()
+    )]
     NoRows {
         /// The file.
         file: PathBuf,
     },
     /// An entry whose rows are all null or empty.
     #[error(
-        "data path `{path}` has no text: `{skipped_null}` null and `{skipped_empty}` empty rows were skipped; hint: check `column`"
+        "data path `{path}` has no text: `{skipped_null}` null and `{skipped_empty}` empty rows were skipped; \
+         hint: check `column`"
     )]
     NoText {
         /// As configured.
@@ -84,7 +95,11 @@ pub enum DataError {
         skipped_empty: u64,
     },
     /// No column of that name.
-    #[error("`{}` has no column `{column}`, the columns are {present}; hint: set `{key}` to one of them", file.display())]
+    #[error(
+        "`{}` has no column `{column}`, the columns are {present}; \
+         hint: set `{key}` to one of them",
+        file.display()
+    )]
     MissingColumn {
         /// The file.
         file: PathBuf,
@@ -96,7 +111,11 @@ pub enum DataError {
         key: &'static str,
     },
     /// A JSON object without that key.
-    #[error("`{}` row `{row}` has no key `{column}`, the keys are {present}; hint: set `{key}` to one of them", file.display())]
+    #[error(
+        "`{}` row `{row}` has no key `{column}`, the keys are {present}; \
+         hint: set `{key}` to one of them",
+        file.display()
+    )]
     MissingKey {
         /// The file.
         file: PathBuf,
@@ -110,7 +129,11 @@ pub enum DataError {
         key: &'static str,
     },
     /// A column that holds something else.
-    #[error("`{}` column `{column}` has type `{found}`, must be {expected}; hint: set `{key}` to another column, or convert it", file.display())]
+    #[error(
+        "`{}` column `{column}` has type `{found}`, must be {expected}; \
+         hint: set `{key}` to another column, or convert it",
+        file.display()
+    )]
     ColumnType {
         /// The file.
         file: PathBuf,
@@ -124,7 +147,11 @@ pub enum DataError {
         key: &'static str,
     },
     /// A JSON value of another type.
-    #[error("`{}` row `{row}`: `{column}` is `{found}`, must be {expected}; hint: correct the row, or set `column` to another key", file.display())]
+    #[error(
+        "`{}` row `{row}`: `{column}` is `{found}`, must be {expected}; \
+         hint: correct the row, or set `column` to another key",
+        file.display()
+    )]
     ValueType {
         /// The file.
         file: PathBuf,
@@ -138,7 +165,11 @@ pub enum DataError {
         expected: &'static str,
     },
     /// Bytes that are not text.
-    #[error("`{}` row `{row}` is not valid UTF-8 at byte `{byte}` of the row; hint: convert the file to UTF-8, for example with iconv", file.display())]
+    #[error(
+        "`{}` row `{row}` is not valid UTF-8 at byte `{byte}` of the row; \
+         hint: convert the file to UTF-8, for example with iconv",
+        file.display()
+    )]
     InvalidUtf8 {
         /// The file.
         file: PathBuf,
@@ -158,13 +189,21 @@ pub enum DataError {
         reason: String,
     },
     /// Conversations asked of a format that has none.
-    #[error("`{}` holds text, must be `.parquet` or `.jsonl` for kind = `chats`; hint: set kind to `documents`", file.display())]
+    #[error(
+        "`{}` holds text, must be `.parquet` or `.jsonl` for kind = `chats`; \
+         hint: set kind to `documents`",
+        file.display()
+    )]
     NoChatsInText {
         /// The file.
         file: PathBuf,
     },
     /// A role that is none of ours.
-    #[error("`{}` row `{row}` has role `{role}`, must be `system`, `user` or `assistant`; hint: rename or remove the turn", file.display())]
+    #[error(
+        "`{}` row `{row}` has role `{role}`, must be `system`, `user` or `assistant`; \
+         hint: rename or remove the turn",
+        file.display()
+    )]
     UnknownRole {
         /// The file.
         file: PathBuf,
@@ -174,7 +213,11 @@ pub enum DataError {
         role: String,
     },
     /// A conversation in which the model says nothing.
-    #[error("`{}` row `{row}` has no turn of role `assistant` in `{turns}` turns, so nothing to learn; hint: remove the row", file.display())]
+    #[error(
+        "`{}` row `{row}` has no turn of role `assistant` in `{turns}` turns, so nothing to learn; \
+         hint: remove the row",
+        file.display()
+    )]
     NoAssistantTurn {
         /// The file.
         file: PathBuf,
@@ -184,7 +227,11 @@ pub enum DataError {
         turns: usize,
     },
     /// A tokenizer that does not load.
-    #[error("`{}` is not a readable tokenizer: {reason}; hint: give a `tokenizer.json` or the directory that holds one", path.display())]
+    #[error(
+        "`{}` is not a readable tokenizer: {reason}; \
+         hint: give a `tokenizer.json` or the directory that holds one",
+        path.display()
+    )]
     BadTokenizer {
         /// The file.
         path: PathBuf,
@@ -207,7 +254,8 @@ pub enum DataError {
     },
     /// A vocabulary that cannot be reached.
     #[error(
-        "tokenizer.vocab_size is `{asked}`, must be at least `{least}` (256 bytes and the special tokens); hint: use `{least}` or more"
+        "tokenizer.vocab_size is `{asked}`, must be at least `{least}` (256 bytes and the special tokens); \
+         hint: use `{least}` or more"
     )]
     VocabularyTooSmall {
         /// As configured.
@@ -217,7 +265,8 @@ pub enum DataError {
     },
     /// A corpus with too few repeated pairs.
     #[error(
-        "tokenizer.vocab_size is `{asked}`, the corpus fills only `{reached}`; hint: set it to `{reached}` or less, or train on more text"
+        "tokenizer.vocab_size is `{asked}`, the corpus fills only `{reached}`; \
+         hint: set it to `{reached}` or less, or train on more text"
     )]
     CorpusTooSmall {
         /// As configured.
@@ -233,14 +282,19 @@ pub enum DataError {
     },
     /// Two tokenizers where one is needed.
     #[error(
-        "the tokenizers differ: {difference}; hint: teacher and student need the same tokenizer, train the student with the teacher's"
+        "the tokenizers differ: {difference}; \
+         hint: teacher and student need the same tokenizer, train the student with the teacher's"
     )]
     TokenizersDiffer {
         /// Which tokens.
         difference: String,
     },
     /// No chat template where a conversation has to be rendered.
-    #[error("tokenizer `{}` has no chat template; hint: put a chat_template.jinja beside its tokenizer.json", path.display())]
+    #[error(
+        "tokenizer `{}` has no chat template; \
+         hint: put a chat_template.jinja beside its tokenizer.json",
+        path.display()
+    )]
     NoTemplate {
         /// The tokenizer.
         path: PathBuf,
@@ -253,7 +307,8 @@ pub enum DataError {
     },
     /// A template that rewrites earlier turns.
     #[error(
-        "the chat template renders turn `{turn}` differently once later turns follow, so the assistant's tokens cannot be told; \
+        "the chat template renders turn `{turn}` differently once later turns follow, \
+         so the assistant's tokens cannot be told; \
          hint: use a template in which the rendering of a conversation begins with the rendering of its first turns"
     )]
     TemplateNotPrefix {
@@ -262,8 +317,9 @@ pub enum DataError {
     },
     /// A template after whose turns a model would not stop.
     #[error(
-        "the chat template ends the assistant's turn `{turn}` without the end-of-turn token `{token}`, so the model would never \
-         learn to stop; hint: use a template that closes each turn within the turn"
+        "the chat template ends the assistant's turn `{turn}` without the end-of-turn token `{token}`, \
+         so the model would never learn to stop; \
+         hint: use a template that closes each turn within the turn"
     )]
     NoEndOfTurn {
         /// The turn, from 1.
@@ -328,4 +384,18 @@ pub(crate) fn shortened(value: &str) -> String {
         short.push('…');
     }
     short
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_full_device_says_where_else_to_write() {
+        let error = DataError::io("write", Path::new("cache/x.tmp"))(Error::from(ErrorKind::StorageFull));
+        assert!(error.to_string().starts_with("cannot write `cache/x.tmp`: "), "{error}");
+        assert!(error.to_string().ends_with("; hint: free space, or set data.cache to another device"), "{error}");
+    }
 }

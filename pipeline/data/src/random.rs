@@ -48,8 +48,8 @@ impl Stream {
 /// A permutation of `0..length` that needs no memory and is computed at any place.
 ///
 /// # Source
-/// A balanced Feistel network over the smallest power of 4 that holds the length, walked until it lands within (Black and
-/// Rogaway 2002, doi:10.1007/3-540-45760-7_9: cycle walking). It takes fewer than 4 steps on average.
+/// A balanced Feistel network over the smallest power of 4 that holds the length, walked until it lands within (Black
+/// and Rogaway 2002, doi:10.1007/3-540-45760-7_9: cycle walking). It takes fewer than 4 steps on average.
 pub(crate) struct Permutation {
     length: u64,
     half_bits: u32,

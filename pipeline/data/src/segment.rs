@@ -11,8 +11,8 @@ pub(crate) struct Segment {
     pub(crate) length: u32,
 }
 
-/// Cuts the pairs of a document at multiples of `sequence_length` from its start, so that a segment's content depends on
-/// nothing but the document. A document that fits is one segment.
+/// Cuts the pairs of a document at multiples of `sequence_length` from its start, so that a segment's content depends
+/// on nothing but the document. A document that fits is one segment.
 pub(crate) fn cut(document: u64, pairs: u64, sequence_length: u32) -> impl Iterator<Item = Segment> {
     let length = u64::from(sequence_length);
     (0..pairs.div_ceil(length)).map(move |segment| Segment {

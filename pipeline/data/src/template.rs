@@ -136,8 +136,8 @@ impl Tokenizer {
         self.template()?.render(messages, add_generation_prompt)
     }
 
-    /// The ids that a model answers to: the conversation up to where the assistant begins to speak. Special tokens in what
-    /// people wrote are plain text.
+    /// The ids that a model answers to: the conversation up to where the assistant begins to speak. Special tokens in
+    /// what people wrote are plain text.
     ///
     /// # Errors
     /// As [`Tokenizer::render_chat`].
@@ -147,11 +147,12 @@ impl Tokenizer {
         self.encode_rendered(&text, &guard)
     }
 
-    /// The ids of a conversation, and for each whether it is the assistant's: a token of its text or the end of its turn.
+    /// The ids of a conversation, and for each whether it is the assistant's: a token of its text or the end of its
+    /// turn.
     ///
-    /// The assistant's part is what the rendering of the turns up to it has beyond the prompt before it. It is encoded on
-    /// its own, as generation makes it: no token reaches over its beginning, even where it begins with a newline. Special
-    /// tokens in what people wrote are plain text.
+    /// The assistant's part is what the rendering of the turns up to it has beyond the prompt before it. It is encoded
+    /// on its own, as generation makes it: no token reaches over its beginning, even where it begins with a newline.
+    /// Special tokens in what people wrote are plain text.
     ///
     /// # Errors
     /// As [`Tokenizer::render_chat`]; a template that renders earlier turns differently when later ones follow, or that
@@ -180,8 +181,8 @@ impl Tokenizer {
         Ok((ids, spoken))
     }
 
-    /// Where the turn ends in the assistant's part. What follows may be white space; text would mean that the token found
-    /// there closes the turn before.
+    /// Where the turn ends in the assistant's part. What follows may be white space; text would mean that the token
+    /// found there closes the turn before.
     fn last_end_of_turn(&self, part: &[u32], turn: usize) -> Result<usize, DataError> {
         if let Some(last) = part.iter().rposition(|id| *id == self.end_of_turn())
             && self.decode(&part[last + 1..])?.trim().is_empty()

@@ -4,6 +4,7 @@ mod entry;
 mod order;
 mod rows;
 
+use std::fmt;
 use std::path::Path;
 
 use limbeck_config::DataEntry;
@@ -21,9 +22,9 @@ pub use self::entry::EntryReport;
 
 /// Data entries, tokenised and packed, mixed by weight.
 ///
-/// The rows of a run are numbered from 0 without end. Row `i` belongs to an entry by its place in a block of 1024 rows, in
-/// which every entry has exactly its share; it is the next of that entry's packed rows, which come in another order each
-/// epoch. So a run that goes on needs to know only how many rows it has seen.
+/// The rows of a run are numbered from 0 without end. Row `i` belongs to an entry by its place in a block of 1024 rows,
+/// in which every entry has exactly its share; it is the next of that entry's packed rows, which come in another order
+/// each epoch. So a run that goes on needs to know only how many rows it has seen.
 pub struct Mixture {
     entries: Vec<Entry>,
     counts: Vec<usize>,
@@ -37,8 +38,8 @@ pub struct Mixture {
 pub struct EntryEvaluation<'a> {
     /// Path of the entry.
     pub path: String,
-    /// UTF-8 bytes of the scored text: whole documents, or what the assistant says. Bits per byte are nats / ln 2 / bytes,
-    /// the end-of-text or end-of-turn targets being part of the nats.
+    /// UTF-8 bytes of the scored text: whole documents, or what the assistant says. Bits per byte are nats / ln 2 /
+    /// bytes, the end-of-text or end-of-turn targets being part of the nats.
     pub scored_bytes: u64,
     /// Batches that hold every segment once, in one fixed order.
     pub batches: Box<dyn Iterator<Item = Batch> + Send + 'a>,
@@ -116,8 +117,8 @@ impl Mixture {
         })
     }
 
-    /// BLAKE3 of all that decides the rows: the shards' keys, the weights, the length and the seed. Where the files lie and
-    /// what they are called is no part of it.
+    /// BLAKE3 of all that decides the rows: the shards' keys, the weights, the length and the seed. Where the files lie
+    /// and what they are called is no part of it.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.clone()
     }
@@ -125,6 +126,12 @@ impl Mixture {
     /// What each entry came to.
     pub fn report(&self) -> Vec<EntryReport> {
         self.entries.iter().map(|entry| entry.report.clone()).collect()
+    }
+}
+
+impl fmt::Debug for Mixture {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Mixture").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
     }
 }
 

@@ -255,9 +255,9 @@ fn reports_count_what_was_left_out() {
         assert_eq!((report.tokens, report.padding_share), (pairs as u64 + 1, 1.0 - pairs as f64 / 8.0));
     }
     place.write("d/x.jsonl", "{\"text\":null}\n{\"text\":\"\"}\n");
-    let message = open(&entries[..1], 8).err().expect("refused").to_string();
+    let message = open(&entries[..1], 8).expect_err("refused").to_string();
     assert!(message.contains("has no text: `1` null and `1` empty rows were skipped"), "{message}");
-    let message = open(&entries, 0).err().expect("refused").to_string();
+    let message = open(&entries, 0).expect_err("refused").to_string();
     assert!(message.starts_with("data.sequence_length is `0`, must be from 1"), "{message}");
     assert!(matches!(open(&[], 8), Err(DataError::NoEntries)));
 }

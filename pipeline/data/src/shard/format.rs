@@ -137,8 +137,8 @@ impl Shard {
         if file.metadata().map_err(DataError::io("read", path))?.len() < TAIL_BYTES as u64 {
             return Ok(None);
         }
-        // SAFETY: a shard has its name only once it is complete, and is never written again but replaced. Whoever cuts it
-        // short from outside while we run makes reads fail with SIGBUS, as for any mapped file.
+        // SAFETY: a shard has its name only once it is complete, and is never written again but replaced. Whoever cuts
+        // it short from outside while we run makes reads fail with SIGBUS, as for any mapped file.
         let map = unsafe { Mmap::map(&file) }.map_err(DataError::io("map", path))?;
         Ok(Shard::parse(map, key))
     }

@@ -1,7 +1,7 @@
 //! Token shards: the documents of one file, tokenised once.
 //!
-//! A shard's name is the BLAKE3 of everything that decides its content, so it is never out of date: another byte of data,
-//! another tokenizer or another template is another shard.
+//! A shard's name is the BLAKE3 of everything that decides its content, so it is never out of date: another byte of
+//! data, another tokenizer or another template is another shard.
 
 mod build;
 mod format;

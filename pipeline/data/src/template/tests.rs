@@ -90,10 +90,24 @@ fn special_tokens_in_what_people_wrote_are_text() {
 
 #[test]
 fn templates_of_other_families_render() {
-    // Llama 2's shape: trimmed blocks, slices, methods of Python's strings, loop variables, an error of the template's own.
-    let template = "{% if messages[0]['role'] == 'system' %}\n    {% set rest = messages[1:] %}\n{% else %}\n    {% set rest = messages %}\n{% endif %}\n\
-        {% for message in rest %}\n    {% if (message.role == 'user') != (loop.index0 % 2 == 0) %}\n{{ raise_exception('roles must alternate') }}\n    {% endif %}\n\
-        {% if message.role == 'user' %}\n[{{ message.content.strip().upper() }}]\n{% elif message['role'] == 'assistant' %}\n{{ message.content + eos_token }}\n{% endif %}\n{% endfor %}";
+    // Llama 2's shape: trimmed blocks, slices, methods of Python's strings, loop variables, an error of the template's
+    // own.
+    let template = "\
+{% if messages[0]['role'] == 'system' %}
+    {% set rest = messages[1:] %}
+{% else %}
+    {% set rest = messages %}
+{% endif %}
+{% for message in rest %}
+    {% if (message.role == 'user') != (loop.index0 % 2 == 0) %}
+{{ raise_exception('roles must alternate') }}
+    {% endif %}
+    {% if message.role == 'user' %}
+[{{ message.content.strip().upper() }}]
+    {% elif message['role'] == 'assistant' %}
+{{ message.content + eos_token }}
+    {% endif %}
+{% endfor %}";
     let tokenizer = tokenizer(template);
     assert_eq!(
         tokenizer.render_chat(&chat(), false).expect("rendered"),

@@ -1,7 +1,7 @@
 //! Byte-pair encoding learnt from word counts (Sennrich et al. 2016, arXiv:1508.07909).
 //!
-//! `tokenizers` has a trainer, whose order of merges depends on a randomly seeded hash map where two pairs spell the same
-//! token, and which counts in 32 bits. This one is a function of the counts alone and agrees with it elsewhere.
+//! `tokenizers` has a trainer, whose order of merges depends on a randomly seeded hash map where two pairs spell the
+//! same token, and which counts in 32 bits. This one is a function of the counts alone and agrees with it elsewhere.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};

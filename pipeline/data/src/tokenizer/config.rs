@@ -63,8 +63,8 @@ impl TokenizerConfig {
 
     /// What is written: every key as it was, and those that transformers 4 and 5 both need.
     ///
-    /// The class is transformers 4's name, which 5 maps; 5's own, `TokenizersBackend`, is an error in 4. The template is
-    /// here besides its own file, because transformers.js reads only this one.
+    /// The class is transformers 4's name, which 5 maps; 5's own, `TokenizersBackend`, is an error in 4. The template
+    /// is here besides its own file, because transformers.js reads only this one.
     pub(super) fn to_json(&self, chat_template: Option<&str>, model_max_length: Option<usize>) -> Value {
         let mut keys = self.0.clone();
         keys.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));

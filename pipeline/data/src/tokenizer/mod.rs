@@ -6,8 +6,8 @@ mod difference;
 mod special;
 mod training;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use tokenizers::ModelWrapper;
 
@@ -26,7 +26,8 @@ const START_OF_TURN: &str = "<|im_start|>";
 /// After every turn of a conversation.
 const END_OF_TURN: &str = "<|im_end|>";
 
-/// What tokenizers other than ours call the end of a turn, where `eos_token` names the end of a text (Llama 3, Gemma, Phi).
+/// What tokenizers other than ours call the end of a turn, where `eos_token` names the end of a text (Llama 3, Gemma,
+/// Phi).
 const OTHER_ENDS_OF_TURN: [&str; 4] = ["<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eot|>"];
 
 /// A tokenizer with its special tokens and chat template: what a model directory holds.
@@ -44,8 +45,8 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Loads a `tokenizer.json`, or the one in a directory, with the tokenizer_config.json and chat_template.jinja beside
-    /// it where they exist.
+    /// Loads a `tokenizer.json`, or the one in a directory, with the tokenizer_config.json and chat_template.jinja
+    /// beside it where they exist.
     ///
     /// # Errors
     /// Files that are not there or not readable; no token for the beginning or the end of a text.
@@ -131,14 +132,15 @@ impl Tokenizer {
         })
     }
 
-    /// Sets the `model_max_length` that [`Tokenizer::save`] writes: the longest sequence of the model beside it, in tokens.
+    /// Sets the `model_max_length` that [`Tokenizer::save`] writes: the longest sequence of the model beside it, in
+    /// tokens.
     pub fn with_model_max_length(mut self, model_max_length: usize) -> Tokenizer {
         self.model_max_length = Some(model_max_length);
         self
     }
 
-    /// Writes `tokenizer.json`, `tokenizer_config.json` and, with a template, `chat_template.jinja`, as transformers 4 and
-    /// 5, transformers.js, mlx-lm and llama.cpp's converter read them.
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and, with a template, `chat_template.jinja`, as transformers 4
+    /// and 5, transformers.js, mlx-lm and llama.cpp's converter read them.
     ///
     /// # Errors
     /// What the file system says.
@@ -275,6 +277,12 @@ impl Tokenizer {
             hasher.update(&id.to_le_bytes());
         }
         Ok(hasher.finalize())
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Tokenizer").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

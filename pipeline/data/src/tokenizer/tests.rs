@@ -131,6 +131,24 @@ fn a_saved_tokenizer_loads_as_itself_with_both_templates() {
     }
 }
 
+#[test]
+fn truncation_and_padding_of_a_file_are_not_taken_over() {
+    let directory = TempDir::new().expect("directory");
+    let tokenizer = trained(280);
+    tokenizer.save(directory.path()).expect("saved");
+    let path = directory.path().join("tokenizer.json");
+    let mut file = tokenizers::Tokenizer::from_file(&path).expect("read");
+    let truncation = tokenizers::TruncationParams { max_length: 3, ..Default::default() };
+    file.with_truncation(Some(truncation)).expect("set").with_padding(Some(tokenizers::PaddingParams {
+        strategy: tokenizers::PaddingStrategy::Fixed(90),
+        ..Default::default()
+    }));
+    file.save(&path, false).expect("saved");
+    assert_eq!(file.encode(CORPUS, false).expect("encoded").len(), 90, "the control: 3 tokens and padding");
+    let loaded = Tokenizer::load(&path).expect("loaded");
+    assert_eq!(tokens(&loaded, CORPUS), tokens(&tokenizer, CORPUS));
+}
+
 /// A foreign tokenizer: ours with other names for its special tokens, and `config` beside it.
 fn foreign(names: [&str; 3], config: &str) -> Result<Tokenizer, DataError> {
     let directory = TempDir::new().expect("directory");
@@ -151,9 +169,9 @@ fn a_foreign_tokenizer_names_its_ends_in_tokenizer_config() {
     let config = r#"{"bos_token": {"content": "<|begin_of_text|>"}, "eos_token": "<|end_of_text|>"}"#;
     let tokenizer = foreign(llama, config).expect("loaded");
     assert_eq!((tokenizer.begin_of_text(), tokenizer.end_of_text(), tokenizer.end_of_turn()), (0, 1, 2));
-    let message = foreign(llama, r#"{"bos_token": "<|begin_of_text|>"}"#).err().expect("refused").to_string();
+    let message = foreign(llama, r#"{"bos_token": "<|begin_of_text|>"}"#).expect_err("refused").to_string();
     assert!(message.contains("has no end-of-text token") && message.contains("`eos_token`"), "{message}");
-    let message = foreign(llama, r#"{"eos_token": "<|end_of_text|>"}"#).err().expect("refused").to_string();
+    let message = foreign(llama, r#"{"eos_token": "<|end_of_text|>"}"#).expect_err("refused").to_string();
     assert!(message.contains("has no begin-of-text token") && message.contains("`bos_token`"), "{message}");
 }
 
@@ -166,7 +184,10 @@ fn two_tokenizers_say_which_tokens_differ() {
     assert_ne!(one.hash(), other.hash());
     let message = one.check_same(&other).expect_err("refused").to_string();
     assert!(
-        message.starts_with("the tokenizers differ: `6` ids have other tokens: id `1` is `<|im_start|>` in one and `<|start|>` in the other"),
+        message.starts_with(
+            "the tokenizers differ: `6` ids have other tokens: \
+             id `1` is `<|im_start|>` in one and `<|start|>` in the other"
+        ),
         "{message}"
     );
     one.check_same(&trained(285)).expect("the same");
@@ -174,11 +195,10 @@ fn two_tokenizers_say_which_tokens_differ() {
 
 #[test]
 fn a_vocabulary_that_cannot_be_filled_says_how_far_it_got() {
-    let message =
-        Tokenizer::train(["ab ab ab".to_owned()].map(Ok).into_iter(), 300).err().expect("refused").to_string();
+    let message = Tokenizer::train(["ab ab ab".to_owned()].map(Ok).into_iter(), 300).expect_err("refused").to_string();
     // 3 special tokens, 256 bytes, `ab`, ` ab`.
     assert!(message.starts_with("tokenizer.vocab_size is `300`, the corpus fills only `261`; hint:"), "{message}");
-    let message = Tokenizer::train([].into_iter(), 258).err().expect("refused").to_string();
+    let message = Tokenizer::train([].into_iter(), 258).expect_err("refused").to_string();
     assert!(message.starts_with("tokenizer.vocab_size is `258`, must be at least `259`"), "{message}");
 }
 
@@ -186,9 +206,9 @@ fn a_vocabulary_that_cannot_be_filled_says_how_far_it_got() {
 fn a_file_that_is_no_tokenizer_is_refused() {
     let directory = TempDir::new().expect("directory");
     let path = directory.path().join("tokenizer.json");
-    let message = Tokenizer::load(&path).err().expect("refused").to_string();
+    let message = Tokenizer::load(&path).expect_err("refused").to_string();
     assert!(message.starts_with("cannot read `") && message.contains("tokenizer.json"), "{message}");
     fs::write(&path, "{}").expect("written");
-    let message = Tokenizer::load(&path).err().expect("refused").to_string();
+    let message = Tokenizer::load(&path).expect_err("refused").to_string();
     assert!(message.contains("tokenizer.json` is not a readable tokenizer: "), "{message}");
 }

@@ -31,11 +31,11 @@ const LEAST: usize = SPECIAL.len() + 256;
 const CHUNK_BYTES: usize = 1 << 22;
 
 impl Tokenizer {
-    /// Trains a byte-level BPE of exactly `vocab_size` entries: `<|endoftext|>`, `<|im_start|>`, `<|im_end|>` with ids 0,
-    /// 1, 2, then the 256 bytes, then merges. The result is a function of the multiset of words in `texts`.
+    /// Trains a byte-level BPE of exactly `vocab_size` entries: `<|endoftext|>`, `<|im_start|>`, `<|im_end|>` with ids
+    /// 0, 1, 2, then the 256 bytes, then merges. The result is a function of the multiset of words in `texts`.
     ///
-    /// Words are cut as Qwen2 cuts them. Its NFC normaliser is left out: llama.cpp's `qwen2` normalises nothing, so with
-    /// it a text in another form would get other tokens there than in transformers.
+    /// Words are cut as Qwen2 cuts them. Its NFC normaliser is left out: llama.cpp's `qwen2` normalises nothing, so
+    /// with it a text in another form would get other tokens there than in transformers.
     ///
     /// # Errors
     /// A size that cannot hold the bytes, or that the texts cannot fill; the first error of `texts`.
