@@ -13,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(name = "prepare", version)]
 struct Command {
     #[command(flatten)]
-    args: limbeck::cli::ConfigArgs,
+    args: prepare::PrepareArgs,
 }
 
 fn main() -> ExitCode {

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use clap::Args;
 use limbeck_checkpoint::{content_hash, write_atomically};
 use limbeck_config::{CorpusSection, PrepareConfig, load, to_toml};
 use limbeck_data::world::{WorldCounts, write_parquet};
 use limbeck_data::Tokenizer;
-use limbeck_data::source::texts;
+use limbeck_data::source::{data_files, texts};
 
 use crate::cli::ConfigArgs;
 use crate::failure::{Completion, Failure};
@@ -14,14 +15,33 @@ use crate::failure::{Completion, Failure};
 /// Hash of the config that made the tokenizer's directory and, with it, everything else.
 const RECORD: &str = "prepared.blake3";
 
+/// Arguments of `prepare`.
+#[derive(Args, Clone, Debug)]
+pub struct PrepareArgs {
+    /// Which config.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Checks the config and that its data is there, prints the resolved config, and ends without writing.
+    #[arg(long)]
+    pub check: bool,
+}
+
 /// Runs the stage; what an unchanged config has made already is left as it is. Gives the tokenizer's
 /// directory.
 ///
 /// # Errors
 /// If the config or the data is wrong (status 2), or a file cannot be written (status 1).
-pub fn run(args: &ConfigArgs) -> Result<Completion, Failure> {
-    let config: PrepareConfig = load(&args.config, &args.set).map_err(Failure::usage)?;
+pub fn run(args: &PrepareArgs) -> Result<Completion, Failure> {
+    let config: PrepareConfig = load(&args.config.config, &args.config.set).map_err(Failure::usage)?;
     let toml = to_toml(&config).map_err(Failure::usage)?;
+    if args.check {
+        // The files of a corpus are written first.
+        for entry in config.data.train.iter().filter(|_| config.corpus.is_none()) {
+            data_files(entry).map_err(Failure::usage)?;
+        }
+        println!("{toml}");
+        return Ok(Completion::Complete { path: None });
+    }
     let directory = &config.tokenizer.path;
     let (record, hash) = (directory.join(RECORD), content_hash(toml.as_bytes()));
     if std::fs::read_to_string(&record).is_ok_and(|found| found == hash) {
@@ -45,7 +65,10 @@ fn write_corpus(corpus: &CorpusSection, seed: u64) -> Result<(), Failure> {
         valid_chats: *valid_chats,
     };
     let report = write_parquet(path, &counts, seed).map_err(Failure::run)?;
-    eprintln!("{report}");
+    for file in [&report.train, &report.valid, &report.chats_train, &report.chats_valid] {
+        let (path, floor) = (file.path.display(), file.floor.bits_per_byte());
+        eprintln!("prepare: {} rows in `{path}`; a perfect model reaches {floor:.4} bits/byte", file.rows);
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use limbeck_checkpoint::{Checkpoint, ManifestHeader, Parent, RunDirectory, content_hash, verify, write_atomically};
 use limbeck_config::{StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
-use limbeck_data::{Mixture, Tokenizer};
+use limbeck_data::Tokenizer;
 use limbeck_model::{Transformer, load_directory};
 use limbeck_train::{AdamW, Ending, Objective, Progress, Run, Trainer, load_optimizer};
 
