@@ -8,6 +8,7 @@ use limbeck_model::Transformer;
 use limbeck_train::{AdamW, Objective, Trainer};
 
 use crate::failure::Failure;
+use crate::tokenised;
 
 /// Prints the resolved config and what the run takes: its shape is counted, its time measured on two thrown-away steps.
 ///
@@ -40,8 +41,8 @@ pub fn print(
     row("tokens in all", (config.max_steps() * config.train.tokens_per_step as u64).to_string());
     row("memory, predicted", format!("{:.0} MB", memory_bytes(&shape, config) / 1e6));
     row("time, predicted", format!("{:.0} s ({seconds:.3} s a step, measured)", seconds * config.max_steps() as f64));
-    for line in train.report().lines() {
-        row("training data", line);
+    for entry in train.report() {
+        row("training data", tokenised::describe(&entry));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use limbeck_config::{DataEntry, TrainingConfig};
-use limbeck_data::{Mixture, Tokenizer};
+use limbeck_data::{EntryReport, Mixture, Progress, ProgressState, Tokenizer};
 
 use crate::failure::Failure;
 
@@ -15,14 +15,35 @@ pub fn open(config: &TrainingConfig, entries: &[DataEntry], tokenizer: &Tokenize
     let data = &config.data;
     let mixture =
         Mixture::open(entries, tokenizer, data.sequence_length, config.seed(), &data.cache, &show).map_err(Failure::usage)?;
-    for line in mixture.report().warnings() {
-        eprintln!("warning: {line}");
+    for entry in mixture.report() {
+        warn(&entry);
     }
     Ok(mixture)
 }
 
-fn show(progress: limbeck_data::Progress) {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r{progress}\x1b[K");
+/// A line for each thing that was left out or cut.
+fn warn(entry: &EntryReport) {
+    let counts = [
+        (entry.skipped_null, "rows without a value were skipped"),
+        (entry.skipped_empty, "rows without text were skipped"),
+        (entry.cut_chats, "chats are longer than data.sequence_length and were cut"),
+        (entry.dropped_segments, "pieces without a target token were left out"),
+    ];
+    for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
+        eprintln!("warning: `{}`: {count} {what}", entry.path);
+    }
+}
+
+/// What an entry came to, in one line.
+pub fn describe(entry: &EntryReport) -> String {
+    let EntryReport { path, documents, tokens, target_tokens, rows, padding_share, .. } = entry;
+    let padding = 100.0 * padding_share;
+    format!("{path}: {documents} documents, {tokens} tokens, {target_tokens} targets, {rows} rows, {padding:.1} % padding")
+}
+
+/// A line that the next one overwrites, on a terminal only.
+fn show(progress: Progress) {
+    if std::io::stderr().is_terminal() && progress.state == ProgressState::Tokenizing {
+        eprint!("\rtokenising `{}`: {} documents\x1b[K\r", progress.file.display(), progress.documents);
     }
 }

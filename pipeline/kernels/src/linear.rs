@@ -15,3 +15,25 @@ pub fn linear<const D: usize>(input: Tensor<D>, weight: Tensor<2>) -> Tensor<D> 
     shape[D - 1] = output_size;
     input.reshape([rows, input_size]).matmul(weight.transpose()).reshape(shape)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution};
+
+    #[test]
+    fn rows_meet_the_rows_of_the_weight() {
+        let [batch, rows, input_size, output_size] = [2, 5, 7, 3];
+        let random = |shape: [usize; 3]| Tensor::<3>::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex());
+        let (input, weight) = (random([batch, rows, input_size]), random([1, output_size, input_size]));
+        let output = linear(input.clone(), weight.clone().squeeze_dim(0));
+        assert_eq!(output.dims(), [batch, rows, output_size]);
+        let [input, weight, output] = [input, weight, output].map(|t| t.into_data().to_vec::<f32>().unwrap());
+        for (i, actual) in output.iter().enumerate() {
+            let row = &input[i / output_size * input_size..][..input_size];
+            let column = &weight[i % output_size * input_size..][..input_size];
+            let expected: f64 = row.iter().zip(column).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+            assert!((f64::from(*actual) - expected).abs() < 1e-6, "{i}: {actual} {expected}");
+        }
+    }
+}

@@ -87,3 +87,70 @@ fn add<const D: usize>(sum: Option<Tensor<D>>, term: Tensor<D>) -> Tensor<D> {
         None => term,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Distribution, Tolerance};
+
+    /// Three chunks, the last one short.
+    const VOCAB_SIZE: usize = LOGITS_PER_CHUNK / 5;
+    const ROWS: usize = 13;
+
+    /// `Σ (logit - row)²`: as plain as a row loss can be that needs to know its rows.
+    fn square(logits: Tensor<2>, rows: Range<usize>) -> ChunkLoss {
+        let numbers = Tensor::<1, burn::tensor::Int>::arange(rows.start as i64..rows.end as i64, &logits.device());
+        let distance = logits - numbers.float().unsqueeze_dim(1);
+        ChunkLoss { loss_sum: distance.clone().square().sum(), logit_gradient: distance * 2.0 }
+    }
+
+    fn parameters() -> (Tensor<2>, Tensor<2>) {
+        let random = |rows, scale: f64| {
+            let shape: [usize; 2] = [rows, 3];
+            Tensor::random(shape, Distribution::Uniform(-scale, scale), &Device::flex()).autodiff().require_grad()
+        };
+        (random(ROWS, 1.0), random(VOCAB_SIZE, 0.1))
+    }
+
+    #[test]
+    fn chunks_give_the_loss_and_the_gradients_of_all_rows_at_once() {
+        let (hidden, weight) = parameters();
+        let mut chunks = Vec::new();
+        let loss = loss_head(hidden.clone(), weight.clone(), |logits, rows| {
+            chunks.push(rows.len());
+            square(logits, rows)
+        });
+        assert_eq!(chunks, [5, 5, 3]);
+        let whole = square(hidden.clone().matmul(weight.clone().transpose()), 0..ROWS).loss_sum;
+        let close = |actual: Tensor<2>, expected: Tensor<2>| {
+            actual.into_data().assert_approx_eq::<f32>(&expected.into_data(), Tolerance::relative(1e-4))
+        };
+        close(loss.loss_sum.unsqueeze(), whole.clone().inner().unsqueeze());
+        let (actual, expected) = (loss.surrogate.backward(), whole.backward());
+        for parameter in [hidden, weight] {
+            close(parameter.grad(&actual).unwrap(), parameter.grad(&expected).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_factor_on_the_surrogate_scales_the_gradients() {
+        let gradient = |factor: f64| {
+            let (hidden, weight) = (Tensor::ones([2, 3], &Device::flex()), Tensor::ones([5, 3], &Device::flex()));
+            let weight: Tensor<2> = weight.autodiff().require_grad();
+            let loss = loss_head(hidden.autodiff(), weight.clone(), square);
+            weight.grad(&(loss.surrogate * factor).backward()).unwrap().into_data().to_vec::<f32>().unwrap()
+        };
+        // 2 · (3 - 0) + 2 · (3 - 1) for each entry, a quarter of it.
+        assert_eq!(gradient(0.25), [2.5; 15]);
+    }
+
+    #[test]
+    fn without_rows_there_is_no_loss_and_no_gradient() {
+        let weight: Tensor<2> = Tensor::ones([5, 3], &Device::flex()).autodiff().require_grad();
+        let hidden = Tensor::zeros([0, 3], &Device::flex()).autodiff();
+        let loss = loss_head(hidden.clone(), weight.clone(), square);
+        assert_eq!(loss.loss_sum.into_scalar::<f32>(), 0.0);
+        assert!(weight.grad(&loss.surrogate.backward()).is_none());
+        assert!(loss_head_value(hidden, weight, |logits, rows| square(logits, rows).loss_sum).is_none());
+    }
+}
