@@ -18,6 +18,9 @@ use crate::source;
 /// Rows of a forward pass.
 const ROWS: usize = 16;
 
+/// Tokens that an answer has room for.
+const ANSWER_TOKENS: usize = 64;
+
 /// What `--data` holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -108,10 +111,11 @@ pub struct Answers {
     pub sample: Option<(String, String)>,
 }
 
-/// Generates, greedily, the last answer of the first `limit` chats of `entry`.
+/// Generates, greedily, the last answer of the first `limit` chats of `entry` that leave room for one in the model's
+/// context.
 ///
 /// # Errors
-/// If the data cannot be read or a chat does not fit into the model's context.
+/// If the data cannot be read.
 pub fn exact_answers(
     model: &Transformer,
     tokenizer: &Tokenizer,
@@ -119,18 +123,25 @@ pub fn exact_answers(
     limit: usize,
 ) -> Result<Answers, Failure> {
     let mut answers = Answers::default();
-    for questions in questions(entry, limit)?.chunks(ROWS) {
-        let prompts = questions.iter().map(|question| chat_prompt(tokenizer, &question.context));
-        let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
-        let generation =
-            Generation { max_new_tokens: 64, stop: tokenizer.stop_ids(), sampling: Sampling::default() };
+    let longest = model.config().max_position_embeddings.saturating_sub(ANSWER_TOKENS);
+    let mut asked = Vec::new();
+    for question in questions(entry)? {
+        let prompt = chat_prompt(tokenizer, &question.context)?;
+        if prompt.len() <= longest && asked.len() < limit {
+            asked.push((question, prompt));
+        }
+    }
+    let generation =
+        Generation { max_new_tokens: ANSWER_TOKENS, stop: tokenizer.stop_ids(), sampling: Sampling::default() };
+    for asked in asked.chunks(ROWS) {
+        let prompts: Vec<Vec<u32>> = asked.iter().map(|(_, prompt)| prompt.clone()).collect();
         let given = generate(model, &prompts, &generation, |_, _| ()).map_err(Failure::run)?;
-        for (question, given) in questions.iter().zip(given) {
+        for ((question, _), given) in asked.iter().zip(given) {
             let given = answer_text(tokenizer, &given)?;
             answers.asked += 1;
             answers.exact += usize::from(given.trim() == question.answer.trim());
-            let asked = || question.context.last().map(|message| message.content.clone()).unwrap_or_default();
-            answers.sample.get_or_insert_with(|| (asked(), given.trim().to_owned()));
+            let turn = || question.context.last().map(|message| message.content.clone()).unwrap_or_default();
+            answers.sample.get_or_insert_with(|| (turn(), given.trim().to_owned()));
         }
     }
     Ok(answers)
@@ -142,15 +153,13 @@ struct Question {
     answer: String,
 }
 
-fn questions(entry: &DataEntry, limit: usize) -> Result<Vec<Question>, Failure> {
+fn questions(entry: &DataEntry) -> Result<Vec<Question>, Failure> {
     let mut questions = Vec::new();
     for file in data_files(entry).map_err(Failure::usage)? {
         for record in Records::open(&file, entry).map_err(Failure::usage)? {
             let Record::Chat(mut messages) = record.map_err(Failure::usage)? else { continue };
             let last = messages.iter().rposition(|message| message.role == Role::Assistant);
-            if let Some(last) = last
-                && questions.len() < limit
-            {
+            if let Some(last) = last {
                 messages.truncate(last + 1);
                 let answer = messages.pop().map(|message| message.content).unwrap_or_default();
                 questions.push(Question { context: messages, answer });
