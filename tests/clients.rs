@@ -125,7 +125,7 @@ fn read_model(gguf: &Path) -> anyhow::Result<Transformer> {
 /// The last row of the logits of `tokens`.
 fn last_logits(model: &Transformer, tokens: &[u32]) -> Vec<f32> {
     let positions: Vec<u32> = (0..tokens.len() as u32).collect();
-    let logits = model.logits(tokens, &positions, tokens.len()).into_data().to_vec::<f32>().expect("32-bit floats");
+    let logits = model.logits(tokens, &positions, tokens.len()).into_data().try_to_vec::<f32>().expect("32-bit floats");
     logits[(tokens.len() - 1) * model.config().vocab_size..].to_vec()
 }
 
