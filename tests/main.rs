@@ -1,1 +1,28 @@
-//! tests
+//! What Limbeck promises, one module a behaviour. Values of other programs are in `reference/`.
+
+/// Micro-batches give the gradients of the whole batch.
+mod accumulation;
+/// Bad input is refused by name, and nothing that was complete is touched.
+mod bad_input;
+/// llama.cpp, mlx-lm and transformers open our files.
+mod clients;
+/// The key-value cache gives what the full forward pass gives.
+mod generation;
+/// The first loss, a batch learnt by heart, the loss head in chunks.
+mod learning;
+/// In place, resumable, grouped by name.
+mod optimizer;
+/// Segments of a row do not see each other.
+mod packing;
+/// transformers and PyTorch agree.
+mod parity;
+/// The commands and files that the documents name.
+mod readme;
+/// Interrupted runs equal uninterrupted ones.
+mod resume;
+/// Every shipped config passes `--check`.
+mod shipped_configs;
+/// What the commands print and leave behind.
+mod stages;
+/// Fixtures, batches, distances.
+mod support;
