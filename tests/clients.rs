@@ -41,7 +41,7 @@ struct Export {
 const EXPORTS: [Export; 3] = [
     Export { file: "model-f32.gguf", expected: "expected.json", tolerance: 1e-4, kl_tolerance: None },
     Export { file: "model-f16.gguf", expected: "expected-f16.json", tolerance: 2e-2, kl_tolerance: Some(1e-5) },
-    Export { file: "model-q8_0.gguf", expected: "expected-q8_0.json", tolerance: 0.2, kl_tolerance: Some(2e-3) },
+    Export { file: "model-q8_0.gguf", expected: "expected-q8_0.json", tolerance: 0.1, kl_tolerance: Some(1e-4) },
 ];
 
 /// Where an architecture's files are.
@@ -63,10 +63,11 @@ fn files() -> anyhow::Result<&'static [Files]> {
 
 /// Trains a small model for as long as its distributions are no longer flat, exports it, and writes what it says.
 fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
-    // No two axes of one size, and rows of whole Q8_0 blocks.
+    // No two axes of one size, and rows of whole Q8_0 blocks. transformers wants whole `hidden_size / heads` of a Llama, even
+    // where `head_dim` is another number.
     let (name, shape) = match architecture {
         Architecture::Qwen3 => ("qwen3", [96, 160, 3, 4, 2, 32]),
-        Architecture::Llama => ("llama", [64, 224, 2, 6, 3, 32]),
+        Architecture::Llama => ("llama", [128, 224, 2, 8, 2, 32]),
     };
     let project = Project::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name))?;
     let corpus = ["train_documents=600", "valid_documents=20", "train_chats=200", "valid_chats=20"];
@@ -76,7 +77,7 @@ fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
     let mut model: Vec<String> = keys.zip(shape).map(|(key, size)| format!("model.{key}={size}")).collect();
     model.push(format!("model.architecture={name}"));
     model.push(format!("model.tie_word_embeddings={}", architecture == Architecture::Qwen3));
-    model.extend(["train.max_steps=60", "schedule.warmup_steps=5", "train.tokens_per_step=2048"].map(String::from));
+    model.extend(["train.max_steps=40", "schedule.warmup_steps=5", "train.tokens_per_step=2048"].map(String::from));
     stage(&project, "prepare", &[&corpus[..], &["tokenizer.vocab_size=700".to_owned()]].concat(), &[])?;
     let step = stage(&project, "pretrain", &model, &["--device", "cpu"])?;
     let from = format!("export.from={step}");
