@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use limbeck::{failure, distill};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use limbeck::{command, distill};
 
 /// Trains a student on a teacher's distribution of the next token.
 #[derive(Parser)]
@@ -17,5 +14,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(distill::run(&Command::parse().args), Some("--resume"))
+    command::main(|| distill::run(&Command::parse().args), Some("--resume"))
 }

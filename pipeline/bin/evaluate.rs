@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use limbeck::{failure, evaluate};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use limbeck::{command, evaluate};
 
 /// Prints a model's loss, bits per byte and exact answers on held-out data.
 #[derive(Parser)]
@@ -17,5 +14,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(evaluate::run(&Command::parse().args), None)
+    command::main(|| evaluate::run(&Command::parse().args), None)
 }

@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use limbeck::{failure, export_model};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use limbeck::{command, export_model};
 
 /// Writes a checkpoint in the formats that other programs load, and checks each.
 #[derive(Parser)]
@@ -17,5 +14,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(export_model::run(&Command::parse().args), None)
+    command::main(|| export_model::run(&Command::parse().args), None)
 }

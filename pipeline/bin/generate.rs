@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use limbeck::{failure, generate};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use limbeck::{command, generate};
 
 /// Prints what a model says.
 #[derive(Parser)]
@@ -17,5 +14,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(generate::run(&Command::parse().args), None)
+    command::main(|| generate::run(&Command::parse().args), None)
 }

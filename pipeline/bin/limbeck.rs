@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use limbeck::{failure, chain};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use limbeck::{chain, command};
 
 /// Runs the whole chain: prepare, pretrain, sft, distill, export-model, and a report.
 #[derive(Parser)]
@@ -17,5 +14,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(chain::run(&Command::parse().args), None)
+    command::main(|| chain::run(&Command::parse().args), None)
 }

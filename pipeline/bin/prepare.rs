@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use limbeck::{failure, prepare};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use limbeck::{command, prepare};
 
 /// Writes the embedded corpus, where the config asks for it, and trains a tokenizer.
 #[derive(Parser)]
@@ -17,5 +14,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(prepare::run(&Command::parse().args), None)
+    command::main(|| prepare::run(&Command::parse().args), None)
 }

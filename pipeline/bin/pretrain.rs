@@ -4,10 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use limbeck::cli::TrainingArgs;
-use limbeck::{failure, pretrain};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use limbeck::{command, pretrain};
 
 /// Trains a decoder on documents: next-token prediction.
 #[derive(Parser)]
@@ -18,5 +15,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(pretrain::run(&Command::parse().args), Some("--resume"))
+    command::main(|| pretrain::run(&Command::parse().args), Some("--resume"))
 }

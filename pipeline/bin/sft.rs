@@ -4,10 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use limbeck::cli::TrainingArgs;
-use limbeck::{failure, sft};
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use limbeck::{command, sft};
 
 /// Fine-tunes a checkpoint on chats: next-token prediction of the assistant's turns.
 #[derive(Parser)]
@@ -18,5 +15,5 @@ struct Command {
 }
 
 fn main() -> ExitCode {
-    failure::exit_code(sft::run(&Command::parse().args), Some("--resume"))
+    command::main(|| sft::run(&Command::parse().args), Some("--resume"))
 }

@@ -48,6 +48,7 @@ fn distillation(
         return Err(Failure::usage(anyhow!("`distill` needs [teacher]; hint: give teacher.from")));
     };
     let source = source::open("teacher.from", &teacher.from, device)?;
+    source.check_length("teacher.from", config.data.sequence_length)?;
     tokenizer
         .check_same(&source.tokenizer)
         .context("the student's tokenizer differs from the teacher's; hint: set data.tokenizer to the teacher's directory")

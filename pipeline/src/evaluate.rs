@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use limbeck_config::{DataEntry, DataKind};
 use limbeck_data::source::{Record, Records, data_files};
@@ -13,7 +14,7 @@ use serde_json::json;
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
 use crate::generate::{answer_text, chat_prompt};
-use crate::source;
+use crate::{source, tokenised};
 
 /// Rows of a forward pass.
 const ROWS: usize = 16;
@@ -67,10 +68,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
     let device = device::open(args.device)?;
     let source = source::open("--from", &args.from, &device)?;
     let sequence_length = args.sequence_length.unwrap_or(source.model.config().max_position_embeddings);
-    if sequence_length < 2 {
-        let error = anyhow::anyhow!("--sequence-length is `{sequence_length}`, must be at least 2");
-        return Err(Failure::usage(error));
-    }
+    check_length(sequence_length, source.model.config().max_position_embeddings)?;
     let entry = DataEntry {
         path: args.data.clone(),
         kind: match args.kind {
@@ -84,6 +82,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
     };
     let entries = std::slice::from_ref(&entry);
     let mixture = Mixture::open(entries, &source.tokenizer, sequence_length, 0, &args.cache, &|_| ()).map_err(Failure::usage)?;
+    tokenised::warn(&mixture);
     let mut result = json!({ "model": source.path, "data": args.data });
     for score in evaluate(&source.model, &mixture, ROWS, || ()) {
         result["loss_nats"] = json!(score.loss_nats());
@@ -98,6 +97,17 @@ pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
     }
     println!("{result}");
     Ok(Completion::Complete { path: None })
+}
+
+/// # Errors
+/// If there are no pairs of tokens, or more than the model was made for.
+fn check_length(sequence_length: usize, longest: usize) -> Result<(), Failure> {
+    let (rule, hint) = match sequence_length {
+        0 | 1 => ("must be at least `2`".to_owned(), "leave it out for the model's own".to_owned()),
+        length if length > longest => (format!("must be at most the model's `{longest}`"), format!("use `{longest}`")),
+        _ => return Ok(()),
+    };
+    Err(Failure::usage(anyhow!("--sequence-length is `{sequence_length}`, {rule}; hint: {hint}")))
 }
 
 /// How many answers are exactly right.

@@ -77,20 +77,36 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
         println!("{}", to_toml(&config).map_err(Failure::usage)?);
         return Ok(Completion::Complete { path: None });
     }
-    if let Some(record) = record(&out)? {
-        let formats = config.export.formats.iter().all(|format| record.files.contains_key(format.name()));
-        if record.source.hash != source.parent.hash || !formats {
-            return Err(Failure::usage(anyhow!(
-                "`{}` already holds the export of `{}`; hint: remove it, or give another --out",
-                out.display(),
-                record.source.path
-            )));
-        }
+    let record = record(&out)?;
+    if let Some(record) = &record {
+        refuse_another(record, &config, &source, &out)?;
+    }
+    if record.is_some_and(|record| record.is_whole(&out)) {
         eprintln!("export-model: already complete");
     } else {
         export(&config, &source, &out, &device).map_err(Failure::run)?;
     }
     Ok(Completion::Complete { path: Some(out) })
+}
+
+impl ExportRecord {
+    /// Whether everything is there, by its size.
+    fn is_whole(&self, out: &Path) -> bool {
+        self.files.values().all(|file| size(&out.join(&file.path)).is_ok_and(|bytes| bytes == file.bytes))
+    }
+}
+
+/// # Errors
+/// If the record is that of another checkpoint, or lacks a format of the config.
+fn refuse_another(record: &ExportRecord, config: &ExportConfig, source: &Source, out: &Path) -> Result<(), Failure> {
+    let missing = config.export.formats.iter().find(|format| !record.files.contains_key(format.name()));
+    let (out, of) = (out.display(), &record.source.path);
+    let problem = match missing {
+        _ if record.source.hash != source.parent.hash => format!("`{out}` already holds the export of `{of}`"),
+        Some(format) => format!("`{out}` already holds an export of `{of}` without `{}`", format.name()),
+        None => return Ok(()),
+    };
+    Err(Failure::usage(anyhow!("{problem}; hint: remove it, or give another --out")))
 }
 
 /// What the directory says that it holds; `None` where it says nothing.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 /// An error and the exit status that goes with it.
 #[derive(Debug)]
@@ -47,44 +46,4 @@ pub enum Completion {
         /// Its number.
         signal: i32,
     },
-}
-
-/// The exit status of a command, after its path went to stdout or its error to stderr. `resume` is the option that makes
-/// the same command go on after an interruption, if it needs one.
-pub fn exit_code(result: Result<Completion, Failure>, resume: Option<&str>) -> ExitCode {
-    match result {
-        Ok(Completion::Complete { path }) => {
-            if let Some(path) = path {
-                println!("{}", path.display());
-            }
-            ExitCode::SUCCESS
-        }
-        Ok(Completion::Interrupted { signal }) => {
-            eprintln!("stopped and saved; go on with: {}", command_line(resume));
-            ExitCode::from(128u8.wrapping_add(signal as u8))
-        }
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::from(failure.status())
-        }
-    }
-}
-
-/// This process's command line, quoted for a shell, with `option` at its end if it is not there.
-fn command_line(option: Option<&str>) -> String {
-    let quote = |argument: String| {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:".contains(c);
-        if argument.chars().all(plain) && !argument.is_empty() {
-            argument
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
-    };
-    let mut words: Vec<String> = std::env::args().map(quote).collect();
-    if let Some(option) = option
-        && !words.iter().any(|word| word == option)
-    {
-        words.push(option.to_owned());
-    }
-    words.join(" ")
 }

@@ -73,15 +73,17 @@ pub fn run(args: &GenerateArgs) -> Result<Completion, Failure> {
 }
 
 fn sampling(args: &GenerateArgs) -> Result<Sampling, Failure> {
-    let wrong = |option: &str, value: String, rule: &str| Failure::usage(anyhow!("{option} is `{value}`, {rule}"));
+    let wrong = |option: &str, value: String, rule: &str| Err(Failure::usage(anyhow!("{option} is `{value}`, {rule}")));
     if !args.temperature.is_finite() || args.temperature < 0.0 {
-        return Err(wrong("--temperature", args.temperature.to_string(), "must be a number of at least 0"));
+        let rule = "must be a finite number, `0` or more; hint: `0` takes the most likely token, `0.8` is usual";
+        return wrong("--temperature", args.temperature.to_string(), rule);
     }
     if args.top_k == Some(0) {
-        return Err(wrong("--top-k", "0".to_owned(), "must be at least 1"));
+        return wrong("--top-k", "0".to_owned(), "must be at least `1`; hint: leave it out to draw among all tokens");
     }
     if !(args.top_p > 0.0 && args.top_p <= 1.0) {
-        return Err(wrong("--top-p", args.top_p.to_string(), "must be above 0 and at most 1"));
+        let rule = "must be over `0` and at most `1`; hint: leave it out to draw among all tokens";
+        return wrong("--top-p", args.top_p.to_string(), rule);
     }
     Ok(Sampling { temperature: args.temperature, top_k: args.top_k, top_p: args.top_p, seed: args.seed })
 }

@@ -3,9 +3,11 @@
 //! `prepare → pretrain → sft → distill → export-model`, each a module with a `run`, a config and a binary; [`chain`] runs
 //! them all. `pretrain`, `sft` and `distill` differ in their objective and share [`training`].
 
+pub mod allocator;
 pub mod chain;
 pub mod check;
 pub mod cli;
+pub mod command;
 pub mod device;
 pub mod distill;
 pub mod evaluate;

@@ -1,7 +1,9 @@
 //! `prepare`: writes the embedded corpus, where the config has one, and trains a tokenizer.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
+use anyhow::anyhow;
 use clap::Args;
 use limbeck_checkpoint::{content_hash, write_atomically};
 use limbeck_config::{CorpusSection, PrepareConfig, load, to_toml};
@@ -44,16 +46,38 @@ pub fn run(args: &PrepareArgs) -> Result<Completion, Failure> {
     }
     let directory = &config.tokenizer.path;
     let (record, hash) = (directory.join(RECORD), content_hash(toml.as_bytes()));
-    if std::fs::read_to_string(&record).is_ok_and(|found| found == hash) {
+    if std::fs::read_to_string(&record).is_ok_and(|found| found == hash) && is_whole(&config) {
         eprintln!("prepare: already complete");
     } else {
         if let Some(corpus) = &config.corpus {
+            forget(&record)?;
             write_corpus(corpus, config.run.seed)?;
         }
-        train_tokenizer(&config, directory)?;
+        let tokenizer = train_tokenizer(&config)?;
+        forget(&record)?;
+        save_tokenizer(&tokenizer, directory)?;
         write_atomically(&record, &hash).map_err(Failure::run)?;
     }
     Ok(Completion::Complete { path: Some(directory.clone()) })
+}
+
+/// Whether the tokenizer and the files of the corpus are there; each was written whole.
+fn is_whole(config: &PrepareConfig) -> bool {
+    let corpus = config.corpus.iter().flat_map(|CorpusSection::Tiny { path, .. }| {
+        ["train", "valid", "chats-train", "chats-valid"].map(|name| path.join(name).with_extension("parquet"))
+    });
+    let tokenizer = ["tokenizer.json", "tokenizer_config.json"].map(|name| config.tokenizer.path.join(name));
+    corpus.chain(tokenizer).all(|file| file.is_file())
+}
+
+/// What is about to change is not what the record says any more.
+fn forget(record: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(record) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Failure::run(anyhow!("cannot remove `{}`: {error}; hint: check the permissions", record.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn write_corpus(corpus: &CorpusSection, seed: u64) -> Result<(), Failure> {
@@ -72,10 +96,12 @@ fn write_corpus(corpus: &CorpusSection, seed: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-fn train_tokenizer(config: &PrepareConfig, directory: &Path) -> Result<(), Failure> {
+fn train_tokenizer(config: &PrepareConfig) -> Result<Tokenizer, Failure> {
     let texts = texts(&config.data.train).map_err(Failure::usage)?;
-    let tokenizer = Tokenizer::train(texts, config.tokenizer.vocab_size).map_err(Failure::usage)?;
-    std::fs::create_dir_all(directory).map_err(Failure::run)?;
+    Tokenizer::train(texts, config.tokenizer.vocab_size).map_err(Failure::usage)
+}
+
+fn save_tokenizer(tokenizer: &Tokenizer, directory: &Path) -> Result<(), Failure> {
     tokenizer.save(directory).map_err(Failure::run)?;
     eprintln!("prepare: tokenizer of {} entries in `{}`", tokenizer.vocab_size(), directory.display());
     Ok(())

@@ -22,6 +22,24 @@ pub struct Source {
     pub parent: Parent,
 }
 
+impl Source {
+    /// Refuses sequences that are longer than the model was made for. `key` is what named it.
+    ///
+    /// # Errors
+    /// If `sequence_length` is over the model's `max_position_embeddings`.
+    pub fn check_length(&self, key: &str, sequence_length: usize) -> Result<(), Failure> {
+        let longest = self.model.config().max_position_embeddings;
+        if sequence_length <= longest {
+            return Ok(());
+        }
+        Err(Failure::usage(anyhow!(
+            "data.sequence_length is `{sequence_length}`, must be at most `{longest}`, max_position_embeddings of {key} \
+             = `{}`; hint: use `{longest}`, or train a model with longer sequences",
+            self.path.display()
+        )))
+    }
+}
+
 /// Loads a step directory, a run directory's newest valid step, or a Hugging Face directory. `key` is what named it.
 ///
 /// # Errors

@@ -15,14 +15,16 @@ pub fn open(config: &TrainingConfig, entries: &[DataEntry], tokenizer: &Tokenize
     let data = &config.data;
     let mixture =
         Mixture::open(entries, tokenizer, data.sequence_length, config.seed(), &data.cache, &show).map_err(Failure::usage)?;
-    for entry in mixture.report() {
-        warn(&entry);
-    }
+    warn(&mixture);
     Ok(mixture)
 }
 
-/// A line for each thing that was left out or cut.
-fn warn(entry: &EntryReport) {
+/// A line on stderr for each thing that was left out or cut.
+pub fn warn(mixture: &Mixture) {
+    mixture.report().iter().for_each(warn_of);
+}
+
+fn warn_of(entry: &EntryReport) {
     let counts = [
         (entry.skipped_null, "rows without a value were skipped"),
         (entry.skipped_empty, "rows without text were skipped"),

@@ -76,8 +76,10 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         eprintln!("{}: already complete", stage.kind.name());
         return Ok(Completion::Complete { path: Some(path.clone()) });
     }
-    write_atomically(&directory.path().join("config.toml"), &toml).map_err(Failure::usage)?;
     let (trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
+    let progress = Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
+    // From here on the directory holds a run, so everything that can be refused was.
+    write_atomically(&directory.path().join("config.toml"), &toml).map_err(Failure::usage)?;
     let interrupt = Interrupt::listen()?;
     let run = Run {
         config: &config,
@@ -89,7 +91,6 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         header,
         stop: &|| interrupt.signal().is_some(),
     };
-    let progress = Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
     match run.train(trainer, done, progress).map_err(Failure::run)?.1 {
         Ending::Complete(path) => Ok(Completion::Complete { path: Some(path) }),
         Ending::Interrupted(path) => {
@@ -115,6 +116,7 @@ fn start(config: &TrainingConfig, device: &Device) -> Result<Start, Failure> {
     match (&config.start, &config.model, named) {
         (StartSection::Checkpoint { from }, _, named) => {
             let source = source::open("start.from", from, device)?;
+            source.check_length("start.from", config.data.sequence_length)?;
             if let Some(named) = named {
                 named
                     .check_same(&source.tokenizer)

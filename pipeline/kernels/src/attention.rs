@@ -35,13 +35,7 @@ impl AttentionPlan {
     ///
     /// # Panics
     /// If `positions` is not whole rows.
-    pub fn new(
-        positions: &[u32],
-        sequence_length: usize,
-        head_dim: usize,
-        rope_theta: f64,
-        device: &Device,
-    ) -> Self {
+    pub fn new(positions: &[u32], sequence_length: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
         assert_eq!(positions.len() % sequence_length, 0, "whole rows");
         let (cosines, sines) = rotary_tables(positions, sequence_length, head_dim, rope_theta, device);
         let visible = |row: usize, query: usize, key: usize| {
@@ -66,8 +60,7 @@ fn rotary_tables(
     device: &Device,
 ) -> (Tensor<4>, Tensor<4>) {
     let half = head_dim / 2;
-    let frequencies: Vec<f64> =
-        (0..half).map(|i| rope_theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
+    let frequencies: Vec<f64> = (0..half).map(|i| rope_theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
     let table = |of: fn(f64) -> f64| {
         let values: Vec<f32> = positions
             .iter()
@@ -133,7 +126,8 @@ pub fn attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, mask: T
     let [rows, heads, num_queries, head_dim] = queries.dims();
     let [_, key_heads, num_keys, _] = keys.dims();
     let group = heads / key_heads;
-    let queries = (queries * (head_dim as f64).sqrt().recip()).reshape([rows, key_heads, group * num_queries, head_dim]);
+    let queries =
+        (queries * (head_dim as f64).sqrt().recip()).reshape([rows, key_heads, group * num_queries, head_dim]);
     let scores = queries.matmul(keys.swap_dims(2, 3)); // [rows, key_heads, group * queries, keys]
     let scores = scores.reshape([rows, key_heads, group, num_queries, num_keys]) + mask;
     let weights = softmax(scores, 4).reshape([rows, key_heads, group * num_queries, num_keys]);
@@ -226,7 +220,8 @@ mod tests {
     fn rotary_attention_is_the_definition_for_packed_rows_and_grouped_heads() {
         for case in cases() {
             let HeadLayout { num_attention_heads, num_key_value_heads, head_dim } = case.layout;
-            let inputs = [num_attention_heads, num_key_value_heads, num_key_value_heads].map(|heads| random(&case, heads));
+            let inputs =
+                [num_attention_heads, num_key_value_heads, num_key_value_heads].map(|heads| random(&case, heads));
             let expected = naive(&case, &inputs.clone().map(|input| input.into_data().to_vec().unwrap()));
             let plan = AttentionPlan::new(&case.positions, case.sequence_length, head_dim, THETA, &Device::flex());
             let [queries, keys, values] = inputs;

@@ -10,11 +10,15 @@ use limbeck_kernels::ChunkLoss;
 /// - `logits`: `[rows, vocab_size]`
 /// - `targets`: `[rows]`
 pub fn cross_entropy(logits: Tensor<2>, targets: Tensor<1, Int>) -> ChunkLoss {
-    let log_probabilities = log_softmax(logits, 1);
     let targets = targets.unsqueeze_dim(1); // [rows, 1]
-    let loss_sum = log_probabilities.clone().gather(1, targets.clone()).sum().neg();
-    let minus_one = Tensor::full(targets.dims(), -1.0, &log_probabilities.device());
-    let logit_gradient = log_probabilities.exp().scatter(1, targets, minus_one, IndexingUpdateOp::Add);
+    // Log-sum-exp and softmax from one exponential a logit, the most expensive part of the loss.
+    let largest = logits.clone().max_dim(1); // [rows, 1]
+    let target_logits = logits.clone().gather(1, targets.clone()) - largest.clone();
+    let exponentials = (logits - largest).exp();
+    let sums = exponentials.clone().sum_dim(1); // [rows, 1]
+    let loss_sum = (sums.clone().log() - target_logits).sum();
+    let minus_one = Tensor::full(targets.dims(), -1.0, &exponentials.device());
+    let logit_gradient = (exponentials / sums).scatter(1, targets, minus_one, IndexingUpdateOp::Add);
     ChunkLoss { loss_sum, logit_gradient }
 }
 

@@ -31,7 +31,7 @@ pub fn generate(
 ) -> Result<Vec<Vec<u32>>, ModelError> {
     check(model, prompts)?;
     let Some(width) = prompts.iter().map(Vec::len).max() else { return Ok(Vec::new()) };
-    let capacity = (width + generation.max_new_tokens).min(model.config().max_position_embeddings);
+    let capacity = width.saturating_add(generation.max_new_tokens).min(model.config().max_position_embeddings);
     let padding: Vec<usize> = prompts.iter().map(|prompt| width - prompt.len()).collect();
     let padded = |(prompt, padding): (&Vec<u32>, &usize)| [vec![0; *padding], prompt.clone()].concat();
     let mut inputs: Vec<u32> = prompts.iter().zip(&padding).flat_map(padded).collect();
@@ -43,7 +43,8 @@ pub fn generate(
         let logits = model.next_logits(&inputs, tokens, &mut cache).into_data();
         let logits: Vec<f32> = logits.convert::<f32>().try_into_vec().expect("converted to 32-bit floats");
         let vocab_size = model.config().vocab_size;
-        inputs = logits.chunks(vocab_size).enumerate().map(|(row, l)| generation.sampling.choose(l, row, index)).collect();
+        inputs =
+            logits.chunks(vocab_size).enumerate().map(|(row, l)| generation.sampling.choose(l, row, index)).collect();
         tokens = 1;
         for (row, token) in inputs.iter().enumerate().filter(|(row, _)| !done[*row]).collect::<Vec<_>>() {
             answers[row].push(*token);

@@ -60,9 +60,9 @@ struct Normals {
 impl Normals {
     /// A stream of its own for every seed and name (FNV-1a over the name).
     fn new(seed: u64, name: &str) -> Self {
-        let hash = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-        });
+        let hash = name
+            .bytes()
+            .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
         let mut stream = Self { state: hash ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) };
         stream.state = stream.bits();
         stream

@@ -57,8 +57,8 @@ pub fn save_tensors(path: &Path, tensors: &NamedTensors) -> Result<(), ModelErro
 /// If the file cannot be read, is not safetensors, or holds other numbers than floats of 16 or 32 bits.
 pub fn load_tensors(path: &Path) -> Result<NamedTensors, ModelError> {
     let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|source| ModelError::Format { path: path.to_owned(), source })?;
+    let file =
+        SafeTensors::deserialize(&bytes).map_err(|source| ModelError::Format { path: path.to_owned(), source })?;
     let mut tensors = NamedTensors::new();
     for (name, view) in file.iter() {
         let words = || view.data().chunks_exact(2).map(|word| [word[0], word[1]]);
