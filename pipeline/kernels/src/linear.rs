@@ -28,7 +28,7 @@ mod tests {
         let (input, weight) = (random([batch, rows, input_size]), random([1, output_size, input_size]));
         let output = linear(input.clone(), weight.clone().squeeze_dim(0));
         assert_eq!(output.dims(), [batch, rows, output_size]);
-        let [input, weight, output] = [input, weight, output].map(|t| t.into_data().to_vec::<f32>().unwrap());
+        let [input, weight, output] = [input, weight, output].map(|t| t.into_data().try_to_vec::<f32>().unwrap());
         for (i, actual) in output.iter().enumerate() {
             let row = &input[i / output_size * input_size..][..input_size];
             let column = &weight[i % output_size * input_size..][..input_size];

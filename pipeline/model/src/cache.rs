@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn values(logits: Tensor<2>) -> Vec<f32> {
-        logits.into_data().to_vec().unwrap()
+        logits.into_data().try_to_vec().unwrap()
     }
 
     #[test]
