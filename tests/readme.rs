@@ -91,7 +91,11 @@ fn read(path: &str) -> anyhow::Result<String> {
 /// The keys of `[features]`.
 fn features(manifest: &str) -> BTreeSet<String> {
     let section = manifest.lines().skip_while(|line| *line != "[features]").skip(1);
-    section.take_while(|line| !line.starts_with('[')).filter_map(|l| l.split_once(" = ")).map(|l| l.0.to_owned()).collect()
+    section
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|l| l.split_once(" = "))
+        .map(|l| l.0.to_owned())
+        .collect()
 }
 
 /// The names in `[[bin]]`.
@@ -108,7 +112,8 @@ fn every_command_of_the_readme_runs() -> anyhow::Result<()> {
     let (building, running): (Vec<&Block>, Vec<&Block>) = blocks.iter().partition(|block| block.builds());
     for block in building {
         for line in block.lines() {
-            check_cargo(&project, line, &features).with_context(|| format!("README.md, line {}: {line}", block.line))?;
+            check_cargo(&project, line, &features)
+                .with_context(|| format!("README.md, line {}: {line}", block.line))?;
         }
     }
     run(&project, &running)
@@ -169,7 +174,9 @@ fn outcome(commands: &str) -> anyhow::Result<()> {
 #[test]
 fn the_runner_fails_on_a_wrong_command() -> anyhow::Result<()> {
     outcome("generate --help >file\ntest -s file")?;
-    for wrong in ["pretrain --confg configs/tiny/pretrain.toml", "pretrian --help", "sft --help >file && test ! -e file"] {
+    for wrong in
+        ["pretrain --confg configs/tiny/pretrain.toml", "pretrian --help", "sft --help >file && test ! -e file"]
+    {
         // Not the last one, and not in a block of its own.
         let error = outcome(&format!("true\n{wrong}\ntrue")).expect_err(wrong).to_string();
         ensure!(error.contains("README.md, line 3"), "{error}");

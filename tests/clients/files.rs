@@ -1,0 +1,136 @@
+//! Two small trained models with everything that clients open, and what we say of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use burn::tensor::Device;
+use limbeck_config::Architecture;
+use limbeck_data::Tokenizer;
+use limbeck_export::read_gguf;
+use limbeck_model::{Generation, Sampling, Transformer, generate, load_directory, load_parameters};
+use serde_json::json;
+
+use super::texts::{prompts, token_facts};
+use crate::support::project::Project;
+
+/// Greedy tokens a prompt.
+pub(super) const GREEDY_TOKENS: usize = 64;
+
+/// An exported file, and how far a client may be from what we say of it. llama.cpp rounds the activations to the type of
+/// the weights, which we do not: for the rounded types `tolerance` is for ties in greedy continuations alone.
+pub(super) struct Export {
+    pub(super) file: &'static str,
+    pub(super) expected: &'static str,
+    /// Largest difference of a log-probability.
+    tolerance: f64,
+    /// Largest KL of a distribution, in nats, in place of it.
+    pub(super) kl_tolerance: Option<f64>,
+}
+
+pub(super) const EXPORTS: [Export; 3] = [
+    Export { file: "model-f32.gguf", expected: "expected.json", tolerance: 1e-4, kl_tolerance: None },
+    Export { file: "model-f16.gguf", expected: "expected-f16.json", tolerance: 2e-2, kl_tolerance: Some(1e-5) },
+    Export { file: "model-q8_0.gguf", expected: "expected-q8_0.json", tolerance: 0.1, kl_tolerance: Some(1e-4) },
+];
+
+/// Where an architecture's files are.
+pub(super) struct Files {
+    /// Of the project; holds the `expected*.json`.
+    pub(super) root: PathBuf,
+    /// The last step of its run.
+    pub(super) step: PathBuf,
+    /// What `export-model` wrote.
+    pub(super) export: PathBuf,
+}
+
+/// The files of both architectures, made once.
+pub(super) fn files() -> anyhow::Result<&'static [Files]> {
+    static FILES: OnceLock<anyhow::Result<Vec<Files>>> = OnceLock::new();
+    let make = || [Architecture::Qwen3, Architecture::Llama].into_iter().map(make_files).collect();
+    FILES.get_or_init(make).as_ref().map(Vec::as_slice).map_err(|error| anyhow::anyhow!("{error:#}"))
+}
+
+/// Trains a small model for as long as its distributions are no longer flat, exports it, and writes what it says.
+fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
+    // No two axes of one size, and rows of whole Q8_0 blocks. transformers wants whole `hidden_size / heads` of a Llama, even
+    // where `head_dim` is another number.
+    let (name, shape) = match architecture {
+        Architecture::Qwen3 => ("qwen3", [96, 160, 3, 4, 2, 32]),
+        Architecture::Llama => ("llama", [128, 224, 2, 8, 2, 32]),
+    };
+    let project = Project::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name))?;
+    let corpus = ["train_documents=600", "valid_documents=20", "train_chats=200", "valid_chats=20"];
+    let corpus = corpus.map(|count| format!("corpus.{count}"));
+    let keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
+    let keys = keys.into_iter().chain(["num_key_value_heads", "head_dim"]);
+    let mut model: Vec<String> = keys.zip(shape).map(|(key, size)| format!("model.{key}={size}")).collect();
+    model.push(format!("model.architecture={name}"));
+    model.push(format!("model.tie_word_embeddings={}", architecture == Architecture::Qwen3));
+    model.extend(["train.max_steps=120", "schedule.warmup_steps=10", "train.tokens_per_step=1024"].map(String::from));
+    stage(&project, "prepare", &[&corpus[..], &["tokenizer.vocab_size=700".to_owned()]].concat(), &[])?;
+    let step = stage(&project, "pretrain", &model, &["--device", "cpu"])?;
+    let from = format!("export.from={step}");
+    let export = stage(&project, "export-model", &[from], &["--device", "cpu"])?;
+    let root = project.root().to_owned();
+    let files = Files { step: root.join(step), export: root.join(export), root };
+    write_expected(&files)?;
+    Ok(files)
+}
+
+fn stage(project: &Project, stage: &str, set: &[String], options: &[&str]) -> anyhow::Result<String> {
+    let config = format!("configs/tiny/{stage}.toml");
+    let mut arguments = vec!["--config", config.as_str()];
+    arguments.extend(set.iter().flat_map(|value| ["--set", value.as_str()]));
+    arguments.extend(options);
+    project.run(stage, &arguments)
+}
+
+fn write_expected(files: &Files) -> anyhow::Result<()> {
+    let tokenizer = Tokenizer::from_directory(&files.step)?;
+    let tokens = token_facts(&tokenizer)?;
+    let prompts = prompts(&tokenizer)?;
+    for Export { file, expected, tolerance, kl_tolerance } in EXPORTS {
+        let model = match kl_tolerance {
+            None => load_directory(&files.step, &Device::flex())?,
+            Some(_) => read_model(&files.export.join(file))?,
+        };
+        let mut facts = tokens.clone();
+        facts["prompts"] = json!(prompts);
+        facts["log_probs_last"] =
+            json!(prompts.iter().map(|prompt| log_probs_last(&model, prompt)).collect::<Vec<_>>());
+        facts["greedy"] = json!(greedy(&model, &prompts)?);
+        facts["tolerance"] = json!(tolerance);
+        if let Some(kl_tolerance) = kl_tolerance {
+            facts["kl_tolerance"] = json!(kl_tolerance);
+        }
+        fs::write(files.root.join(expected), facts.to_string())?;
+    }
+    Ok(())
+}
+
+pub(super) fn read_model(gguf: &Path) -> anyhow::Result<Transformer> {
+    let (config, tensors) = read_gguf(gguf)?;
+    Ok(load_parameters(Transformer::zeros(&config, &Device::flex()), tensors)?)
+}
+
+/// The last row of the logits of `tokens`.
+pub(super) fn last_logits(model: &Transformer, tokens: &[u32]) -> Vec<f32> {
+    let positions: Vec<u32> = (0..tokens.len() as u32).collect();
+    let logits = model.logits(tokens, &positions, tokens.len()).into_data().try_to_vec::<f32>().expect("32-bit floats");
+    logits[(tokens.len() - 1) * model.config().vocab_size..].to_vec()
+}
+
+fn log_probs_last(model: &Transformer, prompt: &[u32]) -> Vec<f64> {
+    let logits: Vec<f64> = last_logits(model, prompt).into_iter().map(f64::from).collect();
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_sum = logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln();
+    logits.iter().map(|logit| logit - largest - log_sum).collect()
+}
+
+/// Each prompt on its own, through the cache, whatever tokens come.
+fn greedy(model: &Transformer, prompts: &[Vec<u32>]) -> anyhow::Result<Vec<Vec<u32>>> {
+    let generation = Generation { max_new_tokens: GREEDY_TOKENS, stop: Vec::new(), sampling: Sampling::default() };
+    let rows = prompts.iter().map(|prompt| generate(model, std::slice::from_ref(prompt), &generation, |_, _| ()));
+    Ok(rows.collect::<Result<Vec<_>, _>>()?.concat())
+}

@@ -1,0 +1,85 @@
+//! Prompts, texts and chats on which clients are compared with us.
+
+use limbeck_data::{Message, Role, Tokenizer};
+use serde_json::{Value, json};
+
+use crate::support::numbers::Numbers;
+
+/// Texts whose tokens are compared.
+const TEXTS: usize = 2000;
+
+/// Words, digits, contractions, punctuation and other scripts, half-written special tokens among them.
+const PIECES: &str = "the Tom's I'LL we're 12 3.5 2026 café naïve 你好 мир नमस्ते 😀 👋🏽 -- (x) ' \" _ # ٣ ½ ² <|im_ Ⅷ ΐ ﬁ ̈ \
+                      Casper flute coins.";
+
+/// In between. A blank is there twice, for it is the most frequent.
+const BLANKS: [&str; 12] =
+    [" ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n ", "\u{a0}", "\u{3000}", "\u{200d}"];
+
+/// Where letters are drawn from: first and end of ranges of code points.
+const SCRIPTS: [[u32; 2]; 7] = [
+    [0x20, 0x7f],       // ASCII
+    [0xa1, 0x250],      // Latin
+    [0x370, 0x500],     // Greek and Cyrillic
+    [0x600, 0x6ff],     // Arabic
+    [0x900, 0x97f],     // Devanagari
+    [0x4e00, 0x9fff],   // Chinese characters
+    [0x1f300, 0x1f600], // Emoji
+];
+
+/// A lone token, a text, a question, and a longer text that ends within a word.
+pub(super) fn prompts(tokenizer: &Tokenizer) -> anyhow::Result<Vec<Vec<u32>>> {
+    let begin = tokenizer.begin_of_text();
+    let mut prompts = vec![vec![begin]];
+    for text in [
+        "Casper was a tailor",
+        "One Sunday he had 26 coins in his pocket. The wind blew from the north, so the mill turned fast. He wanted a blue \
+         flute of bo",
+    ] {
+        prompts.push([vec![begin], tokenizer.encode(text)?].concat());
+    }
+    prompts.push(tokenizer.encode_prompt(&[Message::new(Role::User, "What is 18 plus 72?")])?);
+    Ok(prompts)
+}
+
+/// Texts with their tokens, chats with their rendering.
+pub(super) fn token_facts(tokenizer: &Tokenizer) -> anyhow::Result<Value> {
+    let texts = texts();
+    let ids = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
+    let chats = chats().into_iter().map(|messages| {
+        let text = tokenizer.render_chat(&messages, true)?;
+        Ok(json!({ "messages": messages, "text": text }))
+    });
+    Ok(json!({ "texts": texts, "text_ids": ids, "chats": chats.collect::<anyhow::Result<Vec<_>>>()? }))
+}
+
+fn chats() -> Vec<Vec<Message>> {
+    let user = |text: &str| Message::new(Role::User, text);
+    vec![
+        vec![user("Where does Petra live?")],
+        vec![Message::new(Role::System, "Answer in a few words."), user("  Un café, s'il vous plaît?\n\n")],
+        vec![
+            user("Why?\n"),
+            Message::new(Role::Assistant, "Because {{ it }} \"rains\".\n"),
+            user("你好 👋🏽 {% if x %}"),
+        ],
+    ]
+}
+
+/// Pieces in any order, and letters of any script; none has the text of a special token.
+fn texts() -> Vec<String> {
+    let pieces: Vec<&str> = PIECES.split(' ').chain(BLANKS).collect();
+    let mut numbers = Numbers::new(20_261);
+    let mut text = |index: usize| -> String {
+        let length = 1 + numbers.below(24);
+        if index.is_multiple_of(2) {
+            return (0..length).map(|_| pieces[numbers.below(pieces.len()) as usize]).collect();
+        }
+        let mut letter = || {
+            let [first, end] = SCRIPTS[numbers.below(SCRIPTS.len()) as usize];
+            char::from_u32(first + numbers.below((end - first) as usize))
+        };
+        (0..length).filter_map(|_| letter()).collect()
+    };
+    (0..TEXTS).map(&mut text).collect()
+}
