@@ -8,7 +8,7 @@ use limbeck_model::Transformer;
 use limbeck_train::{AdamW, Objective, Trainer};
 
 use crate::failure::Failure;
-use crate::tokenised;
+use crate::{output, tokenised};
 
 /// Prints the resolved config and what the run takes: its shape is counted, its time measured on two thrown-away steps.
 ///
@@ -33,7 +33,7 @@ pub fn print(
         trainer = trainer.step(objective, &micro_batches, step + 1, 0.0).map_err(Failure::usage)?.0;
         seconds = seconds.min(started.elapsed().as_secs_f64());
     }
-    println!("{toml}");
+    output::line(toml)?;
     let row = |name: &str, value: String| eprintln!("{name:<22}{value}");
     row("parameters", shape.parameter_count().to_string());
     row("steps", config.max_steps().to_string());

@@ -51,7 +51,7 @@ fn distillation(
     source.check_length("teacher.from", config.data.sequence_length)?;
     tokenizer
         .check_same(&source.tokenizer)
-        .context("the student's tokenizer differs from the teacher's; hint: set data.tokenizer to the teacher's directory")
+        .context("data.tokenizer is not the tokenizer of teacher.from")
         .map_err(Failure::usage)?;
     let objective = Distillation {
         teacher: source.model,

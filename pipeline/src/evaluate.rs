@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
 use crate::generate::{answer_text, chat_prompt};
-use crate::{source, tokenised};
+use crate::{output, source, tokenised};
 
 /// Rows of a forward pass.
 const ROWS: usize = 16;
@@ -95,7 +95,7 @@ pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
         result["answers"] = json!(answers.asked);
         result["exact_answers"] = json!(answers.exact);
     }
-    println!("{result}");
+    output::line(result)?;
     Ok(Completion::Complete { path: None })
 }
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::ConfigArgs;
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
+use crate::output;
 use crate::source::{self, Source};
 use crate::training::run_directory;
 
@@ -74,7 +75,7 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
     let device = device::open(args.device)?;
     let source = source::open("export.from", &config.export.from, &device)?;
     if args.check {
-        println!("{}", to_toml(&config).map_err(Failure::usage)?);
+        output::line(to_toml(&config).map_err(Failure::usage)?)?;
         return Ok(Completion::Complete { path: None });
     }
     let record = record(&out)?;

@@ -1,6 +1,8 @@
 //! Why a command ends early, and with which exit status.
 
+use std::error::Error;
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 /// An error and the exit status that goes with it.
@@ -29,8 +31,24 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:#}", self.error)
+        let mut text = String::new();
+        for cause in self.error.chain().map(ToString::to_string) {
+            // Most messages have their cause in them.
+            if !text.contains(&cause) {
+                text += if text.is_empty() { "" } else { ": " };
+                text += &cause;
+            }
+        }
+        if !text.contains("hint: ") && self.error.chain().any(is_full) {
+            text += "; hint: free space, or write to another device";
+        }
+        formatter.write_str(&text)
     }
+}
+
+fn is_full(cause: &(dyn Error + 'static)) -> bool {
+    let error = cause.downcast_ref::<io::Error>();
+    error.is_some_and(|error| matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
 /// How a command that did not fail ended.

@@ -9,7 +9,7 @@ use limbeck_model::{Generation, Sampling};
 
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
-use crate::source;
+use crate::{output, source};
 
 /// Arguments of `generate`.
 #[derive(Args, Clone, Debug)]
@@ -67,7 +67,7 @@ pub fn run(args: &GenerateArgs) -> Result<Completion, Failure> {
     let answers =
         limbeck_model::generate(&source.model, &prompts?, &generation, |_, _| ()).map_err(Failure::usage)?;
     for answer in answers {
-        println!("{}", answer_text(tokenizer, &answer)?);
+        output::line(answer_text(tokenizer, &answer)?)?;
     }
     Ok(Completion::Complete { path: None })
 }

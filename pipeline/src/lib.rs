@@ -15,6 +15,7 @@ pub mod export_model;
 pub mod failure;
 pub mod generate;
 pub mod interrupt;
+pub mod output;
 pub mod prepare;
 pub mod pretrain;
 pub mod report;

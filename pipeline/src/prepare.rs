@@ -13,6 +13,7 @@ use limbeck_data::source::{data_files, texts};
 
 use crate::cli::ConfigArgs;
 use crate::failure::{Completion, Failure};
+use crate::output;
 
 /// Hash of the config that made the tokenizer's directory and, with it, everything else.
 const RECORD: &str = "prepared.blake3";
@@ -41,7 +42,7 @@ pub fn run(args: &PrepareArgs) -> Result<Completion, Failure> {
         for entry in config.data.train.iter().filter(|_| config.corpus.is_none()) {
             data_files(entry).map_err(Failure::usage)?;
         }
-        println!("{toml}");
+        output::line(toml)?;
         return Ok(Completion::Complete { path: None });
     }
     let directory = &config.tokenizer.path;

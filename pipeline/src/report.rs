@@ -13,7 +13,7 @@ use crate::chain::{ChainArgs, Pair};
 use crate::evaluate::{Answers, exact_answers};
 use crate::failure::Failure;
 use crate::training::run_directory;
-use crate::{device, export_model, source, tokenised};
+use crate::{device, export_model, output, source, tokenised};
 
 /// Chats whose answer is generated and compared.
 const QUESTIONS: usize = 200;
@@ -64,8 +64,7 @@ pub fn print(args: &ChainArgs, config: &TrainingConfig, pairs: &[Pair]) -> Resul
     let directory = run_directory(&config.run.name, "");
     let _ = writeln!(text, "\nEverything is in `{}`.", directory.display());
     write_atomically(&directory.join("report.md"), &text).map_err(Failure::run)?;
-    println!("{text}");
-    Ok(())
+    output::line(text)
 }
 
 fn table(entries: &[DataEntry], rows: &[Row]) -> String {

@@ -120,7 +120,7 @@ fn start(config: &TrainingConfig, device: &Device) -> Result<Start, Failure> {
             if let Some(named) = named {
                 named
                     .check_same(&source.tokenizer)
-                    .context("data.tokenizer differs from the tokenizer of start.from; hint: leave data.tokenizer out")
+                    .context("data.tokenizer is not the tokenizer of start.from")
                     .map_err(Failure::usage)?;
             }
             Ok(Start { model: source.model, tokenizer: source.tokenizer, parent: Some(source.parent) })

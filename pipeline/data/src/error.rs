@@ -283,7 +283,7 @@ pub enum DataError {
     /// Two tokenizers where one is needed.
     #[error(
         "the tokenizers differ: {difference}; \
-         hint: teacher and student need the same tokenizer, train the student with the teacher's"
+         hint: a student needs its teacher's tokenizer, a model that is trained on its own"
     )]
     TokenizersDiffer {
         /// Which tokens.

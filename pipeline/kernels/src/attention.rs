@@ -1,7 +1,12 @@
 //! Rotary position embedding and causal grouped-query attention that stays inside its segment.
 
+use std::sync::Arc;
+
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::fused_attention::{HostPlan, fused};
+use crate::placement::{Implementation, implementation_on};
 
 /// Added to the scores of keys that a query must not see. `exp` of it is exactly zero, so a masked key changes no bit;
 /// finite, because not every GPU's shader compiler keeps infinities.
@@ -21,6 +26,13 @@ pub struct HeadLayout {
 /// What every layer's attention needs to know about a batch: made once, used by all layers.
 #[derive(Clone, Debug)]
 pub struct AttentionPlan {
+    host: Arc<HostPlan>,
+    /// What the composed implementation needs on its device.
+    device: Option<DevicePlan>,
+}
+
+#[derive(Clone, Debug)]
+struct DevicePlan {
     cosines: Tensor<4>,
     sines: Tensor<4>,
     mask: Tensor<5>,
@@ -37,36 +49,43 @@ impl AttentionPlan {
     /// If `positions` is not whole rows.
     pub fn new(positions: &[u32], sequence_length: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
         assert_eq!(positions.len() % sequence_length, 0, "whole rows");
-        let (cosines, sines) = rotary_tables(positions, sequence_length, head_dim, rope_theta, device);
+        let (cosines, sines) = rotary_values(positions, head_dim, rope_theta);
+        let host = Arc::new(HostPlan { positions: positions.to_vec(), cosines, sines });
+        let composed = implementation_on(device) == Implementation::Composed;
+        let device = composed.then(|| DevicePlan::new(&host, sequence_length, head_dim, device));
+        Self { host, device }
+    }
+}
+
+impl DevicePlan {
+    fn new(host: &HostPlan, sequence_length: usize, head_dim: usize, device: &Device) -> Self {
+        let rows = host.positions.len() / sequence_length;
+        let table = |values: &[f32]| {
+            let shape = [rows, 1, sequence_length, head_dim / 2];
+            Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
+        };
         let visible = |row: usize, query: usize, key: usize| {
-            let start = query - (positions[row * sequence_length + query] as usize).min(query);
+            let start = query - (host.positions[row * sequence_length + query] as usize).min(query);
             (start..=query).contains(&key)
         };
-        let rows = positions.len() / sequence_length;
-        Self { cosines, sines, mask: causal_mask([rows, sequence_length, sequence_length], visible, device) }
+        let mask = causal_mask([rows, sequence_length, sequence_length], visible, device);
+        Self { cosines: table(&host.cosines), sines: table(&host.sines), mask }
     }
 }
 
 /// Cosines and sines of the rotary angles `position / theta^(2i / head_dim)` (Su et al. 2021, arXiv:2104.09864, eq. 15).
 ///
 /// # Shapes
-/// - `positions`: `[rows * tokens]`
-/// - each output: `[rows, 1, tokens, head_dim / 2]`
-fn rotary_tables(
-    positions: &[u32],
-    tokens: usize,
-    head_dim: usize,
-    rope_theta: f64,
-    device: &Device,
-) -> (Tensor<4>, Tensor<4>) {
+/// - each output: `[positions, head_dim / 2]`
+fn rotary_values(positions: &[u32], head_dim: usize, rope_theta: f64) -> (Vec<f32>, Vec<f32>) {
     let half = head_dim / 2;
     let frequencies: Vec<f64> = (0..half).map(|i| rope_theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
+    // A position's angles are the same wherever it stands, and sines are dear.
+    let longest = positions.iter().max().map_or(0, |position| position + 1);
     let table = |of: fn(f64) -> f64| {
-        let values: Vec<f32> = positions
-            .iter()
-            .flat_map(|position| frequencies.iter().map(move |frequency| of(f64::from(*position) * frequency) as f32))
-            .collect();
-        Tensor::from_data(TensorData::new(values, [positions.len() / tokens, 1, tokens, half]), device)
+        let row = |position| frequencies.iter().map(move |frequency| of(f64::from(position) * frequency) as f32);
+        let rows: Vec<f32> = (0..longest).flat_map(row).collect();
+        positions.iter().flat_map(|position| rows[*position as usize * half..][..half].to_vec()).collect()
     };
     (table(f64::cos), table(f64::sin))
 }
@@ -111,7 +130,12 @@ fn rotate_by(heads: Tensor<4>, cosines: &Tensor<4>, sines: &Tensor<4>) -> Tensor
 /// - `positions`: `[rows * tokens]`
 pub fn rotate(heads: Tensor<4>, positions: &[u32], rope_theta: f64) -> Tensor<4> {
     let [_, _, tokens, head_dim] = heads.dims();
-    let (cosines, sines) = rotary_tables(positions, tokens, head_dim, rope_theta, &heads.device());
+    let (cosines, sines) = rotary_values(positions, head_dim, rope_theta);
+    let table = |values: Vec<f32>| {
+        let shape = [positions.len() / tokens, 1, tokens, head_dim / 2];
+        Tensor::from_data(TensorData::new(values, shape), &heads.device())
+    };
+    let (cosines, sines) = (table(cosines), table(sines));
     rotate_by(heads, &cosines, &sines)
 }
 
@@ -142,9 +166,14 @@ pub fn attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, mask: T
 /// - `keys`, `values`: `[rows, sequence_length, num_key_value_heads, head_dim]`
 /// - output: `[rows, sequence_length, num_attention_heads * head_dim]`
 pub fn rotary_attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, plan: &AttentionPlan) -> Tensor<3> {
-    let queries = rotate_by(queries.swap_dims(1, 2), &plan.cosines, &plan.sines);
-    let keys = rotate_by(keys.swap_dims(1, 2), &plan.cosines, &plan.sines);
-    attention(queries, keys, values.swap_dims(1, 2), plan.mask.clone())
+    match &plan.device {
+        None => fused(queries, keys, values, Arc::clone(&plan.host)),
+        Some(plan) => {
+            let queries = rotate_by(queries.swap_dims(1, 2), &plan.cosines, &plan.sines);
+            let keys = rotate_by(keys.swap_dims(1, 2), &plan.cosines, &plan.sines);
+            attention(queries, keys, values.swap_dims(1, 2), plan.mask.clone())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -222,12 +251,12 @@ mod tests {
             let HeadLayout { num_attention_heads, num_key_value_heads, head_dim } = case.layout;
             let inputs =
                 [num_attention_heads, num_key_value_heads, num_key_value_heads].map(|heads| random(&case, heads));
-            let expected = naive(&case, &inputs.clone().map(|input| input.into_data().to_vec().unwrap()));
+            let expected = naive(&case, &inputs.clone().map(|input| input.into_data().try_to_vec().unwrap()));
             let plan = AttentionPlan::new(&case.positions, case.sequence_length, head_dim, THETA, &Device::flex());
             let [queries, keys, values] = inputs;
             let output = rotary_attention(queries, keys, values, &plan);
             assert_eq!(output.dims(), [case.rows, case.sequence_length, num_attention_heads * head_dim]);
-            let output: Vec<f32> = output.into_data().to_vec().unwrap();
+            let output: Vec<f32> = output.into_data().try_to_vec().unwrap();
             for (i, (actual, expected)) in output.iter().zip(&expected).enumerate() {
                 // Means of values up to 2, in 32-bit floats.
                 assert!((f64::from(*actual) - expected).abs() < 5e-6, "{:?} {i}: {actual} {expected}", case.layout);

@@ -6,10 +6,14 @@
 
 mod adamw;
 mod attention;
+mod attention_rows;
+mod flex;
+mod fused_attention;
 mod linear;
 mod loss_head;
 mod placement;
 mod rms_norm;
+mod simd;
 mod swiglu;
 
 pub use adamw::{AdamWUpdate, Moments, adamw_update};
@@ -18,4 +22,4 @@ pub use linear::linear;
 pub use loss_head::{ChunkLoss, HeadLoss, loss_head, loss_head_value};
 pub use placement::{Implementation, implementation_for};
 pub use rms_norm::{rms_norm, rms_norm_composed};
-pub use swiglu::swiglu;
+pub use swiglu::{swiglu, swiglu_composed};

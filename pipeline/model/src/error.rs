@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     /// The file system refused.
-    #[error("`{path}`: {source}")]
+    #[error("`{path}`: {source}; hint: {}", io_hint(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -14,7 +14,7 @@ pub enum ModelError {
         source: std::io::Error,
     },
     /// The file is not safetensors.
-    #[error("`{path}` is not a valid safetensors file: {source}")]
+    #[error("`{path}` is not a valid safetensors file: {source}; hint: copy it again")]
     Format {
         /// The file.
         path: PathBuf,
@@ -22,7 +22,7 @@ pub enum ModelError {
         source: safetensors::SafeTensorError,
     },
     /// The file is not JSON of the expected kind.
-    #[error("`{path}` is not a valid model configuration: {source}")]
+    #[error("`{path}` is not a valid model configuration: {source}; hint: copy it again")]
     Json {
         /// The file.
         path: PathBuf,
@@ -30,7 +30,7 @@ pub enum ModelError {
         source: serde_json::Error,
     },
     /// A configuration that this decoder cannot run.
-    #[error("`{path}`: {key} is `{value}`, {rule}")]
+    #[error("`{path}`: {key} is `{value}`, {rule}; hint: this decoder is a plain Qwen3 or Llama")]
     Config {
         /// The file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum ModelError {
     #[error("tensor `{0}` is unknown to this model; hint: the weights belong to another config.json")]
     Unknown(String),
     /// The tensor has another shape than the parameter.
-    #[error("tensor `{name}` has shape {found:?}, must be {expected:?}")]
+    #[error("tensor `{name}` has shape `{found:?}`, must be `{expected:?}`; hint: the weights belong to another config.json")]
     Shape {
         /// Path of the parameter.
         name: String,
@@ -58,7 +58,7 @@ pub enum ModelError {
         found: Vec<usize>,
     },
     /// The tensor's numbers are not 16- or 32-bit floats.
-    #[error("`{path}`: tensor `{name}` has type {found}, must be F32, F16 or BF16")]
+    #[error("`{path}`: tensor `{name}` has type `{found}`, must be F32, F16 or BF16; hint: use the model before quantisation")]
     Type {
         /// The file.
         path: PathBuf,
@@ -75,7 +75,7 @@ pub enum ModelError {
     },
     /// A prompt that leaves no room for an answer.
     #[error(
-        "prompt `{row}` has {tokens} tokens, must have fewer than max_position_embeddings = {limit}; hint: shorten it"
+        "prompt `{row}` has `{tokens}` tokens, must have fewer than max_position_embeddings = `{limit}`; hint: shorten it"
     )]
     LongPrompt {
         /// Index of the prompt.
@@ -86,7 +86,9 @@ pub enum ModelError {
         limit: usize,
     },
     /// A token that the embedding has no row for.
-    #[error("token `{token}` of prompt `{row}` must be below vocab_size = {vocab_size}")]
+    #[error(
+        "token `{token}` of prompt `{row}` must be below vocab_size = `{vocab_size}`; hint: use the model's own tokenizer"
+    )]
     UnknownToken {
         /// Index of the prompt.
         row: usize,
@@ -95,4 +97,13 @@ pub enum ModelError {
         /// Rows of the embedding.
         vocab_size: usize,
     },
+}
+
+fn io_hint(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::NotFound => "give a directory with config.json and model.safetensors",
+        std::io::ErrorKind::StorageFull => "free space, or write to another device",
+        std::io::ErrorKind::PermissionDenied => "check the permissions",
+        _ => "check that the path is right and the device is there",
+    }
 }

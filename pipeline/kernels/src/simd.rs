@@ -1,0 +1,147 @@
+//! Loops that the compiler turns into vector instructions of the processor that runs them.
+
+use pulp::Arch;
+
+/// Independent sums of a reduction: one AVX-512 register. Fixed, so that the order of the additions is too.
+const LANES: usize = 16;
+
+/// Runs `work` compiled for the best vector instructions that this processor has. Everything that it calls must be
+/// `#[inline(always)]`.
+pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
+    Arch::new().dispatch(work)
+}
+
+/// `Σ a · b`.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] = a[lane].mul_add(b[lane], lanes[lane]);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// `target += factors[0] · rows[0] + …`, each row as long as the target. Four rows at a time: a target is read and
+/// written once for them.
+#[inline(always)]
+pub(crate) fn add_rows<'a>(target: &mut [f32], factors: &[f32], row: impl Fn(usize) -> &'a [f32]) {
+    let whole = factors.len() / 4 * 4;
+    for first in (0..whole).step_by(4) {
+        let [a, b, c, d] = [factors[first], factors[first + 1], factors[first + 2], factors[first + 3]];
+        let rows = row(first).iter().zip(row(first + 1)).zip(row(first + 2)).zip(row(first + 3));
+        for (target, (((e, f), g), h)) in target.iter_mut().zip(rows) {
+            *target = d.mul_add(*h, c.mul_add(*g, b.mul_add(*f, a.mul_add(*e, *target))));
+        }
+    }
+    for i in whole..factors.len() {
+        add_row(target, factors[i], row(i));
+    }
+}
+
+/// `target += factor · row`.
+#[inline(always)]
+pub(crate) fn add_row(target: &mut [f32], factor: f32, row: &[f32]) {
+    for (target, value) in target.iter_mut().zip(row) {
+        *target = factor.mul_add(*value, *target);
+    }
+}
+
+/// The largest value; NaN if the first is.
+#[inline(always)]
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |largest, value| largest.max(*value))
+}
+
+/// `values = exp(values - shift)`; returns their sum.
+#[inline(always)]
+pub(crate) fn exp_shifted(values: &mut [f32], shift: f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let mut chunks = values.chunks_exact_mut(LANES);
+    for chunk in &mut chunks {
+        for lane in 0..LANES {
+            chunk[lane] = exp(chunk[lane] - shift);
+            lanes[lane] += chunk[lane];
+        }
+    }
+    let mut rest = 0.0;
+    for value in chunks.into_remainder() {
+        *value = exp(*value - shift);
+        rest += *value;
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// `eˣ` within 2 units in the last place from -87 to 88, and clamped outside: Cephes' `expf` (Moshier 1989), with the rounding
+/// done by adding 1.5 · 2²³, so that no step needs a scalar instruction. NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    const ROUNDING: f32 = 12_582_912.0;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDING);
+    let n = shifted - ROUNDING;
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let mut p = 1.987_569_1e-4f32;
+    for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
+        p = p.mul_add(r, coefficient);
+    }
+    let p = p.mul_add(r * r, r) + 1.0;
+    // The low bits of `shifted` are `n`: moved into the exponent they are 2ⁿ.
+    p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
+}
+
+/// `1 / (1 + e⁻ˣ)`.
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_the_exponential_to_two_units_in_the_last_place() {
+        for i in -8_700..8_800 {
+            let x = i as f32 / 100.0 + 0.003;
+            let (seen, expected) = (vectorized(|| exp(x)), f64::from(x).exp());
+            assert!((f64::from(seen) / expected - 1.0).abs() < 2.4e-7, "{x}: {seen} {expected}");
+        }
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(-1e30) < 2e-38);
+    }
+
+    #[test]
+    fn sums_over_odd_lengths_have_every_term() {
+        for length in [1, 3, 15, 16, 17, 37] {
+            let a: Vec<f32> = (0..length).map(|i| i as f32 - 4.0).collect();
+            let b: Vec<f32> = (0..length).map(|i| 2.0 - i as f32 * 0.5).collect();
+            let expected: f32 = a.iter().zip(&b).map(|(a, b)| a * b).sum();
+            assert_eq!(vectorized(|| dot(&a, &b)), expected);
+            assert_eq!(vectorized(|| largest(&a)), length as f32 - 5.0);
+            let mut exponentials = a.clone();
+            let sum = vectorized(|| exp_shifted(&mut exponentials, 1.0));
+            let expected: f64 = a.iter().map(|a| (f64::from(*a) - 1.0).exp()).sum();
+            assert!((f64::from(sum) / expected - 1.0).abs() < 1e-6);
+            let mut target = vec![1.0; 5];
+            let rows: Vec<Vec<f32>> = (0..length).map(|i| (0..5).map(|j| (i + j) as f32).collect()).collect();
+            vectorized(|| add_rows(&mut target, &b, |i| &rows[i]));
+            for (j, target) in target.iter().enumerate() {
+                let expected: f32 = 1.0 + b.iter().enumerate().map(|(i, b)| b * (i + j) as f32).sum::<f32>();
+                assert_eq!(*target, expected, "{length} {j}");
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! stdout: what a command was run for, and nothing else.
+
+use std::fmt::Display;
+use std::io::Write;
+
+use anyhow::anyhow;
+
+use crate::failure::Failure;
+
+/// Writes a line to stdout. Unlike with `println!`, a reader that has gone away is no panic.
+///
+/// # Errors
+/// If stdout cannot be written to.
+pub fn line(text: impl Display) -> Result<(), Failure> {
+    writeln!(std::io::stdout().lock(), "{text}")
+        .map_err(|error| Failure::run(anyhow!("cannot write to stdout: {error}; hint: keep its reader open")))
+}
