@@ -38,6 +38,12 @@ pub fn load_directory(directory: &Path, device: &Device) -> Result<Transformer, 
     if config.tie_word_embeddings {
         tensors.remove("lm_head.weight");
     }
+    let found = tensors.values().map(|tensor| tensor.values.len()).sum();
+    let expected = config.parameter_count();
+    if expected > found {
+        // Before memory is taken for them: a configuration from elsewhere may say anything.
+        return Err(ModelError::Parameters { path: directory.join("config.json"), expected, found });
+    }
     load_parameters(Transformer::zeros(&config, device), tensors)
 }
 

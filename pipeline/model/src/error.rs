@@ -41,6 +41,19 @@ pub enum ModelError {
         /// What it must be.
         rule: &'static str,
     },
+    /// A configuration of a larger model than the weights beside it.
+    #[error(
+        "`{path}` describes `{expected}` parameters, model.safetensors beside it holds `{found}`; hint: they belong to \
+         different models"
+    )]
+    Parameters {
+        /// The configuration.
+        path: PathBuf,
+        /// Parameters that it describes.
+        expected: usize,
+        /// Numbers in the weights.
+        found: usize,
+    },
     /// The file lacks a tensor that the model has.
     #[error("tensor `{0}` is missing; hint: the weights belong to another config.json")]
     Missing(String),

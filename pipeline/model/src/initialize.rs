@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 
 use crate::path::ModulePath;
+use crate::random::Normals;
 
 /// Standard deviation of the initial matrices (GPT-2; Hugging Face's `initializer_range`).
 const STANDARD_DEVIATION: f64 = 0.02;
@@ -49,42 +50,5 @@ impl ModuleMapper for Initializer {
             let values = Tensor::from_data(TensorData::new(values, value.dims()), &device);
             if device.is_autodiff() { values.require_grad() } else { values }
         })
-    }
-}
-
-/// Standard normal numbers.
-struct Normals {
-    state: u64,
-}
-
-impl Normals {
-    /// A stream of its own for every seed and name (FNV-1a over the name).
-    fn new(seed: u64, name: &str) -> Self {
-        let hash = name
-            .bytes()
-            .fold(0xCBF2_9CE4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
-        let mut stream = Self { state: hash ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) };
-        stream.state = stream.bits();
-        stream
-    }
-
-    /// Box and Muller 1958, one of the two values.
-    fn next(&mut self) -> f64 {
-        let radius = (-2.0 * self.uniform().ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-
-    /// In (0, 1].
-    fn uniform(&mut self) -> f64 {
-        ((self.bits() >> 11) + 1) as f64 / (1u64 << 53) as f64
-    }
-
-    /// SplitMix64 (Steele, Lea and Flood 2014).
-    fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut bits = self.state;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
     }
 }

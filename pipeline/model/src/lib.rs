@@ -15,6 +15,7 @@ mod generate;
 mod initialize;
 mod layers;
 mod path;
+mod random;
 mod sampling;
 mod transformer;
 mod weights;

@@ -1,5 +1,7 @@
 //! Choosing the next token.
 
+use crate::random::{fraction, mix};
+
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
@@ -63,15 +65,9 @@ fn greedy(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// In [0, 1): SplitMix64's finalizer over the three numbers.
+/// In [0, 1), a function of the three numbers.
 fn uniform(seed: u64, row: usize, index: usize) -> f64 {
-    let mix = |mut bits: u64| {
-        bits = bits.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
-    };
-    (mix(mix(mix(seed) ^ row as u64) ^ index as u64) >> 11) as f64 / (1u64 << 53) as f64
+    fraction(mix(mix(mix(seed) ^ row as u64) ^ index as u64))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Named tensors on the host, safetensors files, and modules as named tensors.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -45,10 +46,14 @@ pub fn save_tensors(path: &Path, tensors: &NamedTensors) -> Result<(), ModelErro
         views.push((name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).map_err(format_error)?));
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let io_error = |source| ModelError::Io { path: path.to_owned(), source };
+    // safetensors makes the file readable to its owner alone; it is to be as readable as any other.
+    let permissions = File::create(path).and_then(|file| file.metadata()).map_err(io_error)?.permissions();
     safetensors::serialize_to_file(views, Some(metadata), path).map_err(|source| match source {
-        safetensors::SafeTensorError::IoError(source) => ModelError::Io { path: path.to_owned(), source },
+        safetensors::SafeTensorError::IoError(source) => io_error(source),
         source => format_error(source),
-    })
+    })?;
+    std::fs::set_permissions(path, permissions).map_err(io_error)
 }
 
 /// Reads every tensor of the file; 16-bit floats become 32-bit ones.
