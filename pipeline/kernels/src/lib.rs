@@ -7,6 +7,8 @@
 mod adamw;
 mod attention;
 mod attention_rows;
+#[cfg(test)]
+mod drawn;
 mod flex;
 mod fused_attention;
 mod linear;

@@ -19,13 +19,13 @@ pub fn linear<const D: usize>(input: Tensor<D>, weight: Tensor<2>) -> Tensor<D> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use crate::drawn::drawn;
 
     #[test]
     fn rows_meet_the_rows_of_the_weight() {
         let [batch, rows, input_size, output_size] = [2, 5, 7, 3];
-        let random = |shape: [usize; 3]| Tensor::<3>::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex());
-        let (input, weight) = (random([batch, rows, input_size]), random([1, output_size, input_size]));
+        let input = drawn(1, [batch, rows, input_size], -1.0..1.0);
+        let weight = drawn(2, [1, output_size, input_size], -1.0..1.0);
         let output = linear(input.clone(), weight.clone().squeeze_dim(0));
         assert_eq!(output.dims(), [batch, rows, output_size]);
         let [input, weight, output] = [input, weight, output].map(|t| t.into_data().try_to_vec::<f32>().unwrap());

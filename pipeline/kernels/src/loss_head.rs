@@ -91,7 +91,8 @@ fn add<const D: usize>(sum: Option<Tensor<D>>, term: Tensor<D>) -> Tensor<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use crate::drawn::drawn;
+    use burn::tensor::Device;
 
     /// Three chunks, the last one short.
     const VOCAB_SIZE: usize = LOGITS_PER_CHUNK / 5;
@@ -105,11 +106,8 @@ mod tests {
     }
 
     fn parameters() -> (Tensor<2>, Tensor<2>) {
-        let random = |rows, scale: f64| {
-            let shape: [usize; 2] = [rows, 3];
-            Tensor::random(shape, Distribution::Uniform(-scale, scale), &Device::flex()).autodiff().require_grad()
-        };
-        (random(ROWS, 1.0), random(VOCAB_SIZE, 0.1))
+        let parameter = |seed, rows, scale: f32| drawn(seed, [rows, 3], -scale..scale).autodiff().require_grad();
+        (parameter(1, ROWS, 1.0), parameter(2, VOCAB_SIZE, 0.1))
     }
 
     #[test]

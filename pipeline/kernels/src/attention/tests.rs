@@ -1,0 +1,149 @@
+//! The definition in loops, and one implementation against the other.
+
+use super::*;
+use crate::drawn::drawn;
+
+const THETA: f64 = 700.0;
+
+/// Queries, keys and values, `[rows, sequence_length, heads, head_dim]`, and the positions of packed segments.
+struct Case {
+    layout: HeadLayout,
+    rows: usize,
+    sequence_length: usize,
+    positions: Vec<u32>,
+}
+
+/// Segments of every length from one up, rows cut at different places; query heads per key head from one to four.
+fn cases() -> Vec<Case> {
+    let positions = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, /* row */ 0, 0, 1, 0, 1, 2, 3, 4, 5, 0, 0];
+    let layout = |group: usize| HeadLayout { num_attention_heads: 3 * group, num_key_value_heads: 3, head_dim: 10 };
+    let case = |group| Case { layout: layout(group), rows: 2, sequence_length: 11, positions: positions.to_vec() };
+    (1..=4).map(case).collect()
+}
+
+fn at([_, tokens, heads, width]: [usize; 4], values: &[f32], row: usize, token: usize, head: usize) -> Vec<f64> {
+    let start = ((row * tokens + token) * heads + head) * width;
+    values[start..start + width].iter().map(|value| f64::from(*value)).collect()
+}
+
+/// The pairs `(i, i + head_dim / 2)` as complex numbers, turned.
+fn turned(head: &[f64], position: u32) -> Vec<f64> {
+    let half = head.len() / 2;
+    let angle = |i: usize| f64::from(position) / THETA.powf(2.0 * (i % half) as f64 / head.len() as f64);
+    let partner = |i: usize| if i < half { -head[i + half] } else { head[i - half] };
+    (0..head.len()).map(|i| head[i] * angle(i).cos() + partner(i) * angle(i).sin()).collect()
+}
+
+/// The definition, in loops over 64-bit floats: `[rows, sequence_length, num_attention_heads * head_dim]`.
+fn naive(case: &Case, [queries, keys, values]: &[Vec<f32>; 3]) -> Vec<f64> {
+    let HeadLayout { num_attention_heads, num_key_value_heads, head_dim } = case.layout;
+    let shape = |heads| [case.rows, case.sequence_length, heads, head_dim];
+    let (query_shape, key_shape) = (shape(num_attention_heads), shape(num_key_value_heads));
+    let mut output = Vec::new();
+    for row in 0..case.rows {
+        for token in 0..case.sequence_length {
+            for head in 0..num_attention_heads {
+                let key_head = head / (num_attention_heads / num_key_value_heads);
+                let position = |token: usize| case.positions[row * case.sequence_length + token];
+                let query = turned(&at(query_shape, queries, row, token, head), position(token));
+                let visible = token - position(token) as usize..=token;
+                let weight = |key: usize| {
+                    let key = turned(&at(key_shape, keys, row, key, key_head), position(key));
+                    let score: f64 = query.iter().zip(key).map(|(query, key)| query * key).sum();
+                    (score / (head_dim as f64).sqrt()).exp()
+                };
+                let total: f64 = visible.clone().map(weight).sum();
+                let value = |key: usize, i: usize| at(key_shape, values, row, key, key_head)[i];
+                let mixed = |i| visible.clone().map(|key| weight(key) * value(key, i)).sum::<f64>() / total;
+                output.extend((0..head_dim).map(mixed));
+            }
+        }
+    }
+    output
+}
+
+fn random(case: &Case, seed: u64, heads: usize) -> Tensor<4> {
+    drawn(seed, [case.rows, case.sequence_length, heads, case.layout.head_dim], -2.0..2.0)
+}
+
+/// The fused plan and the composed one.
+fn plans(case: &Case) -> [AttentionPlan; 2] {
+    let Case { layout: HeadLayout { head_dim, .. }, sequence_length, positions, .. } = case;
+    let fused = AttentionPlan::new(positions, *sequence_length, *head_dim, THETA, &Device::flex());
+    assert!(fused.device.is_none());
+    let device = Some(DevicePlan::new(&fused.host, *sequence_length, *head_dim, &Device::flex()));
+    [fused.clone(), AttentionPlan { device, ..fused }]
+}
+
+/// Queries, keys and values.
+fn random_inputs(case: &Case) -> [Tensor<4>; 3] {
+    let HeadLayout { num_attention_heads, num_key_value_heads, .. } = case.layout;
+    [(1, num_attention_heads), (2, num_key_value_heads), (3, num_key_value_heads)]
+        .map(|(seed, heads)| random(case, seed, heads))
+}
+
+#[test]
+fn rotary_attention_is_the_definition_for_packed_rows_and_grouped_heads() {
+    for case in cases() {
+        let HeadLayout { num_attention_heads, head_dim, .. } = case.layout;
+        let inputs = random_inputs(&case);
+        let expected = naive(&case, &inputs.clone().map(|input| input.into_data().try_to_vec().unwrap()));
+        for plan in plans(&case) {
+            let [queries, keys, values] = inputs.clone();
+            let output = rotary_attention(queries, keys, values, &plan);
+            assert_eq!(output.dims(), [case.rows, case.sequence_length, num_attention_heads * head_dim]);
+            let output: Vec<f32> = output.into_data().try_to_vec().unwrap();
+            for (i, (actual, expected)) in output.iter().zip(&expected).enumerate() {
+                // Means of values up to 2, in 32-bit floats.
+                assert!((f64::from(*actual) - expected).abs() < 5e-6, "{:?} {i}: {actual} {expected}", case.layout);
+            }
+        }
+    }
+}
+
+/// Wider than a vector register in every direction, with rests: two segments that fill the first row, many in the second.
+fn wide_case(group: usize) -> Case {
+    let row = |lengths: &[u32]| -> Vec<u32> { lengths.iter().flat_map(|length| 0..*length).collect() };
+    Case {
+        layout: HeadLayout { num_attention_heads: 2 * group, num_key_value_heads: 2, head_dim: 38 },
+        rows: 2,
+        sequence_length: 53,
+        positions: [row(&[36, 17]), row(&[1, 20, 2, 15, 4, 11])].concat(),
+    }
+}
+
+#[test]
+fn fused_gradients_are_those_of_the_composed_attention() {
+    for case in cases().into_iter().chain([wide_case(1), wide_case(3)]) {
+        let (inputs, upstream) = (random_inputs(&case), random(&case, 4, case.layout.num_attention_heads));
+        let upstream = upstream.reshape([case.rows, case.sequence_length, inputs[0].dims()[2] * inputs[0].dims()[3]]);
+        let [fused, composed] = plans(&case).map(|plan| {
+            let inputs = inputs.clone().map(|input| input.autodiff().require_grad());
+            let [queries, keys, values] = inputs.clone();
+            let output: Tensor<3> = rotary_attention(queries, keys, values, &plan);
+            let gradients = (output * upstream.clone().autodiff()).sum().backward();
+            inputs.map(|input| input.grad(&gradients).unwrap())
+        });
+        for (fused, composed) in fused.into_iter().zip(composed) {
+            let norm = |tensor: Tensor<4>| tensor.square().sum().sqrt().into_scalar::<f32>();
+            let distance = norm(fused - composed.clone()) / norm(composed);
+            // Relative L2: 32-bit sums over at most 53 keys, the exponential within 2 units in the last place.
+            assert!(distance < 2e-6, "{:?}: {distance}", case.layout);
+        }
+    }
+}
+
+#[test]
+fn new_tokens_attend_to_cached_keys_as_in_a_whole_row() {
+    let [rows, sequence_length, cached, head_dim] = [2, 9, 6, 4];
+    let random = |seed, heads| drawn(seed, [rows, heads, sequence_length, head_dim], 0.0..1.0);
+    let (queries, keys, values) = (random(1, 6), random(2, 2), random(3, 2));
+    let mask = |first: usize| {
+        let size = [rows, sequence_length - first, sequence_length];
+        causal_mask(size, |_, query, key| key <= first + query, &Device::flex())
+    };
+    let whole = attention(queries.clone(), keys.clone(), values.clone(), mask(0));
+    let new = attention(queries.narrow(2, cached, sequence_length - cached), keys, values, mask(cached));
+    let expected = whole.narrow(1, cached, sequence_length - cached);
+    new.into_data().assert_approx_eq::<f32>(&expected.into_data(), burn::tensor::Tolerance::absolute(1e-6));
+}
