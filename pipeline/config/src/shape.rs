@@ -4,6 +4,9 @@ use crate::model::{Architecture, ModelConfig, ModelSection};
 use crate::problem::Problem;
 use crate::rules::{self, nearest_multiples};
 
+/// 2⁴⁰, 4 TiB of 32-bit floats.
+const MOST_PARAMETERS: usize = 1 << 40;
+
 impl ModelSection {
     /// Derives what is left out, for a tokenizer of `vocab_size` entries and rows of `sequence_length` tokens.
     ///
@@ -102,11 +105,25 @@ impl ModelConfig {
             rules::at_least(problems, key, size as u64, 1);
         }
         self.check_key_value_heads(problems);
+        self.check_parameters(problems);
         rules::positive(problems, "model.rms_norm_eps", self.rms_norm_eps, "1e-6");
         if !(self.rope_theta.is_finite() && self.rope_theta > 1.0) {
             problems.push(
                 Problem::new("model.rope_theta", format!("{:?}", self.rope_theta), "must be a finite number over `1`")
                     .hint("`10000` is usual for short sequences"),
+            );
+        }
+    }
+
+    /// A slip of the keyboard must not reach the allocator, which ends the process.
+    fn check_parameters(&self, problems: &mut Vec<Problem>) {
+        let parameters = self.parameter_count();
+        if parameters > MOST_PARAMETERS {
+            let message = format!("has `{parameters}` parameters, must have at most `{MOST_PARAMETERS}`");
+            problems.push(
+                Problem::worded("model", message)
+                    .reads("model.hidden_size")
+                    .hint("lower hidden_size, intermediate_size, head_dim or the number of layers or heads"),
             );
         }
     }

@@ -226,6 +226,11 @@ impl TrainSection {
             rules::at_least(problems, "train.micro_batch_size", rows as u64, 1);
         }
         let tokens = self.tokens_per_step;
+        if u32::try_from(tokens).is_err() {
+            let rule = format!("must be at most `{}`", u32::MAX);
+            problems.push(Problem::new("train.tokens_per_step", tokens, rule).hint("`4096` to `524288` is usual"));
+            return;
+        }
         let Some(rows) = tokens.checked_div(sequence_length) else { return };
         if tokens == 0 || !tokens.is_multiple_of(sequence_length) {
             let rule = format!("must be a multiple of data.sequence_length = `{sequence_length}`, and not `0`");

@@ -34,6 +34,17 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
         "data.train.0.prompt_column is `q`, needs data.train.0.kind = `chats`",
     ),
     ("pretrain", &["model.hidden_size=100", "model.head_dim="], "model.head_dim is `25`, hidden_size / num_attention"),
+    (
+        "pretrain",
+        &["model.hidden_size=4611686018427387904"],
+        "model has `18446744073709551615` parameters, must have at",
+    ),
+    ("pretrain", &["model.num_hidden_layers=9000000"], "model has `1772352000256` parameters, must have at most"),
+    (
+        "pretrain",
+        &["train.tokens_per_step=4294967296"],
+        "train.tokens_per_step is `4294967296`, must be at most `42949",
+    ),
     ("pretrain", &["model.head_dim=31"], "model.head_dim is `31`, must be even"),
     ("pretrain", &["model.num_key_value_heads=3"], "model.num_key_value_heads is `3`, must divide"),
     ("pretrain", &["model.vocab_size=0"], "model.vocab_size is `0`, must be at least `1`"),
