@@ -58,11 +58,9 @@ fn a_check_prints_the_resolved_config_and_writes_no_checkpoint() -> anyhow::Resu
     };
     check("prepare")?;
     assert_eq!(load::<PrepareConfig>(&sandbox.path("resolved/prepare.toml"), &[])?.run.seed, 77);
-    for (stage, kind) in [
-        ("pretrain", TrainingStage::Pretrain),
-        ("sft", TrainingStage::Sft),
-        ("distill", TrainingStage::Distill),
-    ] {
+    for (stage, kind) in
+        [("pretrain", TrainingStage::Pretrain), ("sft", TrainingStage::Sft), ("distill", TrainingStage::Distill)]
+    {
         let resolved = check(stage)?;
         let config = load_training(kind, &sandbox.path(&format!("resolved/{stage}.toml")), &[])?;
         assert_eq!((config.run.seed, config.train.keep_checkpoints), (77, 2), "{resolved}");
@@ -83,6 +81,18 @@ fn the_parameters_that_a_check_counts_are_those_of_the_checkpoint() -> anyhow::R
     let check = sandbox.stage("pretrain", &["--check", "--out", "other"])?;
     let line = check.stderr.lines().find_map(|line| line.strip_prefix("parameters "));
     assert_eq!(line.map(str::trim), Some(parameters.to_string().as_str()));
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn the_files_of_a_model_are_readable_to_the_same_people() -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = Sandbox::after(&["pretrain"])?;
+    let step = sandbox.path(TEACHER).join(LAST);
+    let modes = names(&step)?.into_iter().map(|name| Ok((step.join(&name).metadata()?.permissions().mode(), name)));
+    let modes = modes.collect::<std::io::Result<Vec<_>>>()?;
+    assert!(modes.iter().all(|(mode, _)| *mode == modes[0].0), "{modes:?}");
     Ok(())
 }
 
@@ -174,12 +184,22 @@ fn cross_entropy_of_weight_one_is_the_control() -> anyhow::Result<()> {
 fn the_chain_runs_every_stage_and_a_second_time_none() -> anyhow::Result<()> {
     let sandbox = Sandbox::with_configs()?;
     let first = sandbox.run("limbeck", &["--configs", "configs"])?;
-    first.says(&["[1/6] prepare", "[2/6] pretrain", "[3/6] sft", "[4/6] distill", "[5/6] distill --control", "[6/6] export-model"])?;
+    first.says(&[
+        "[1/6] prepare",
+        "[2/6] pretrain",
+        "[3/6] sft",
+        "[4/6] distill",
+        "[5/6] distill --control",
+        "[6/6] export-model",
+    ])?;
     let report = first.complete()?;
     for fragment in ["teacher", "cross-entropy alone", "distilled", "bits/byte", "exact answers", "model-f32.gguf"] {
         assert!(report.contains(fragment), "`{fragment}` is not in:\n{report}");
     }
-    assert_eq!(names(&sandbox.path("checkpoints/trial"))?, ["export", "report.md", "sft", "student", "student-ce", "teacher"]);
+    assert_eq!(
+        names(&sandbox.path("checkpoints/trial"))?,
+        ["export", "report.md", "sft", "student", "student-ce", "teacher"]
+    );
     let before = hashes(&sandbox.path("checkpoints"))?;
 
     let second = sandbox.run("limbeck", &["--configs", "configs"])?;

@@ -54,7 +54,10 @@ pub fn run(args: &ChainArgs) -> Result<Completion, Failure> {
     let config = load_training(TrainingStage::Distill, &args.config("distill"), &[]).map_err(Failure::usage)?;
     let pairs = pairs(&config, args.seeds);
     let mut stages: Vec<(String, Box<dyn Fn() -> Result<Completion, Failure> + '_>)> = vec![
-        ("prepare".to_owned(), Box::new(|| prepare::run(&PrepareArgs { config: args.config_args("prepare"), check: false }))),
+        (
+            "prepare".to_owned(),
+            Box::new(|| prepare::run(&PrepareArgs { config: args.config_args("prepare"), check: false })),
+        ),
         ("pretrain".to_owned(), Box::new(|| pretrain::run(&args.training_args("pretrain", None)))),
         ("sft".to_owned(), Box::new(|| sft::run(&args.training_args("sft", None)))),
     ];

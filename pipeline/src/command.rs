@@ -88,11 +88,9 @@ mod tests {
 
     #[test]
     fn words_are_quoted_where_a_shell_would_read_them() {
-        assert_eq!(["a/b.toml", "x=1,2", "", "it's $5"].map(|word| quoted(OsStr::new(word))), [
-            "a/b.toml",
-            "x=1,2",
-            "''",
-            r"'it'\''s $5'"
-        ]);
+        assert_eq!(
+            ["a/b.toml", "x=1,2", "", "it's $5"].map(|word| quoted(OsStr::new(word))),
+            ["a/b.toml", "x=1,2", "''", r"'it'\''s $5'"]
+        );
     }
 }

@@ -81,7 +81,8 @@ pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
         weight: 1.0,
     };
     let entries = std::slice::from_ref(&entry);
-    let mixture = Mixture::open(entries, &source.tokenizer, sequence_length, 0, &args.cache, &|_| ()).map_err(Failure::usage)?;
+    let mixture =
+        Mixture::open(entries, &source.tokenizer, sequence_length, 0, &args.cache, &|_| ()).map_err(Failure::usage)?;
     tokenised::warn(&mixture);
     let mut result = json!({ "model": source.path, "data": args.data });
     for score in evaluate(&source.model, &mixture, ROWS, || ()) {

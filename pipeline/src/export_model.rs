@@ -9,7 +9,9 @@ use clap::Args;
 use limbeck_checkpoint::{Parent, write_atomically};
 use limbeck_config::{ExportConfig, ExportFormat, ModelConfig, load, to_toml};
 use limbeck_export::{Agreement, GgufType, compare, read_gguf, write_gguf};
-use limbeck_model::{NamedTensors, TokenIds, Transformer, load_directory, load_parameters, parameters, write_directory};
+use limbeck_model::{
+    NamedTensors, TokenIds, Transformer, load_directory, load_parameters, parameters, write_directory,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::ConfigArgs;
@@ -121,7 +123,8 @@ pub fn record(out: &Path) -> Result<Option<ExportRecord>, Failure> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Failure::usage(anyhow!("`{}`: {error}", path.display()))),
     };
-    let record = serde_json::from_str(&text).with_context(|| format!("`{}` is damaged; hint: remove it", path.display()));
+    let record =
+        serde_json::from_str(&text).with_context(|| format!("`{}` is damaged; hint: remove it", path.display()));
     record.map(Some).map_err(Failure::usage)
 }
 
@@ -132,7 +135,8 @@ fn export(config: &ExportConfig, source: &Source, out: &Path, device: &Device) -
     for format in &config.export.formats {
         let name = format.name();
         let path = out.join(file_name(*format));
-        let reopened = write(*format, source, &path, device).with_context(|| format!("{name}: `{}`", path.display()))?;
+        let reopened =
+            write(*format, source, &path, device).with_context(|| format!("{name}: `{}`", path.display()))?;
         let Agreement { relative_error, kl_nats } = probe.agreement(&reopened);
         // NaN is not below the limit either.
         let agrees = relative_error <= tolerance(*format);
@@ -145,7 +149,10 @@ fn export(config: &ExportConfig, source: &Source, out: &Path, device: &Device) -
             ));
         }
         let bytes = size(&path)?;
-        eprintln!("{name}: {} · {bytes} bytes · logits within {relative_error:.1e} · KL {kl_nats:.1e} nats", path.display());
+        eprintln!(
+            "{name}: {} · {bytes} bytes · logits within {relative_error:.1e} · KL {kl_nats:.1e} nats",
+            path.display()
+        );
         files.insert(name.to_owned(), ExportedFile { path: file_name(*format).into(), bytes, relative_error, kl_nats });
     }
     let record = ExportRecord { source: source.parent.clone(), files };

@@ -64,8 +64,7 @@ pub fn run(args: &GenerateArgs) -> Result<Completion, Failure> {
         args.message.iter().map(|text| chat_prompt(tokenizer, &conversation(args.system.as_deref(), text))).collect()
     };
     let generation = Generation { max_new_tokens: args.max_new_tokens, stop: tokenizer.stop_ids(), sampling };
-    let answers =
-        limbeck_model::generate(&source.model, &prompts?, &generation, |_, _| ()).map_err(Failure::usage)?;
+    let answers = limbeck_model::generate(&source.model, &prompts?, &generation, |_, _| ()).map_err(Failure::usage)?;
     for answer in answers {
         output::line(answer_text(tokenizer, &answer)?)?;
     }

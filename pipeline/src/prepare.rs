@@ -7,9 +7,9 @@ use anyhow::anyhow;
 use clap::Args;
 use limbeck_checkpoint::{content_hash, write_atomically};
 use limbeck_config::{CorpusSection, PrepareConfig, load, to_toml};
-use limbeck_data::world::{WorldCounts, write_parquet};
 use limbeck_data::Tokenizer;
 use limbeck_data::source::{data_files, texts};
+use limbeck_data::world::{WorldCounts, write_parquet};
 
 use crate::cli::ConfigArgs;
 use crate::failure::{Completion, Failure};

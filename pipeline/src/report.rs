@@ -59,7 +59,8 @@ pub fn print(args: &ChainArgs, config: &TrainingConfig, pairs: &[Pair]) -> Resul
     text += &verdict(&rows);
     text += &exports(args)?;
     if let Some((question, answer)) = rows.last().and_then(|row| row.answers.sample.clone()) {
-        let _ = writeln!(text, "\nA held-out question, and the distilled student's answer:\n\n> {question}\n\n{answer}");
+        let _ =
+            writeln!(text, "\nA held-out question, and the distilled student's answer:\n\n> {question}\n\n{answer}");
     }
     let directory = run_directory(&config.run.name, "");
     let _ = writeln!(text, "\nEverything is in `{}`.", directory.display());
@@ -112,7 +113,9 @@ fn floors(args: &ChainArgs) -> Result<Option<String>, Failure> {
     let Some(CorpusSection::Tiny { valid_documents, valid_chats, .. }) = config.corpus else { return Ok(None) };
     let world = World::new(config.run.seed);
     let (mut documents, mut chats) = (Floor::default(), Floor::default());
-    world.documents(Split::Valid, valid_documents).for_each(|document| documents.add(document.nats, document.text.len()));
+    world
+        .documents(Split::Valid, valid_documents)
+        .for_each(|document| documents.add(document.nats, document.text.len()));
     world.chats(Split::Valid, valid_chats).for_each(|chat| chats.add(chat.nats, chat.target_bytes()));
     Ok(Some(format!(
         "{:.4} bits/byte on the documents and {:.4} on the chats",

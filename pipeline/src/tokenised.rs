@@ -13,8 +13,8 @@ use crate::failure::Failure;
 /// If the data cannot be read.
 pub fn open(config: &TrainingConfig, entries: &[DataEntry], tokenizer: &Tokenizer) -> Result<Mixture, Failure> {
     let data = &config.data;
-    let mixture =
-        Mixture::open(entries, tokenizer, data.sequence_length, config.seed(), &data.cache, &show).map_err(Failure::usage)?;
+    let mixture = Mixture::open(entries, tokenizer, data.sequence_length, config.seed(), &data.cache, &show)
+        .map_err(Failure::usage)?;
     warn(&mixture);
     Ok(mixture)
 }
@@ -40,7 +40,9 @@ fn warn_of(entry: &EntryReport) {
 pub fn describe(entry: &EntryReport) -> String {
     let EntryReport { path, documents, tokens, target_tokens, rows, padding_share, .. } = entry;
     let padding = 100.0 * padding_share;
-    format!("{path}: {documents} documents, {tokens} tokens, {target_tokens} targets, {rows} rows, {padding:.1} % padding")
+    format!(
+        "{path}: {documents} documents, {tokens} tokens, {target_tokens} targets, {rows} rows, {padding:.1} % padding"
+    )
 }
 
 /// A line that the next one overwrites, on a terminal only.

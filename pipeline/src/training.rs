@@ -77,7 +77,8 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         return Ok(Completion::Complete { path: Some(path.clone()) });
     }
     let (trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
-    let progress = Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
+    let progress =
+        Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
     // From here on the directory holds a run, so everything that can be refused was.
     write_atomically(&directory.path().join("config.toml"), &toml).map_err(Failure::usage)?;
     let interrupt = Interrupt::listen()?;

@@ -57,10 +57,8 @@ fn prompts_are_refused_where_they_leave_no_room() -> anyhow::Result<()> {
     let sandbox = Sandbox::after(&["pretrain"])?;
     let generate = |arguments: &[&str]| sandbox.run("generate", &[&["--from", TEACHER][..], arguments].concat());
     let long = "word and ".repeat(60);
-    generate(&["--prompt", "short", "--prompt", &long])?.refused(
-        2,
-        &["prompt `1` has `", "must have fewer than max_position_embeddings = `48`", "hint: "],
-    )?;
+    generate(&["--prompt", "short", "--prompt", &long])?
+        .refused(2, &["prompt `1` has `", "must have fewer than max_position_embeddings = `48`", "hint: "])?;
     generate(&["--message", &long])?.refused(2, &["prompt `0` has `", "hint: "])?;
     generate(&[])?.refused(2, &["nothing to generate from", "hint: give --prompt or --message"])?;
     generate(&["--prompt", "a", "--message", "b"])?.refused(2, &["cannot be used with"])

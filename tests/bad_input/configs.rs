@@ -33,7 +33,8 @@ fn a_value_out_of_range_is_named_with_its_line_and_rule() -> anyhow::Result<()> 
 fn everything_wrong_is_reported_at_once() -> anyhow::Result<()> {
     let sandbox = Sandbox::with_configs()?;
     let sets = ["--set", "train.tokens_per_step=100", "--set", "model.num_key_value_heads=3", "--set", "run.name="];
-    let fragments = ["3 problems in the config", "train.tokens_per_step is `100`", "model.num_key_value_heads", "run.name"];
+    let fragments =
+        ["3 problems in the config", "train.tokens_per_step is `100`", "model.num_key_value_heads", "run.name"];
     sandbox.stage("pretrain", &sets)?.refused(2, &fragments)
 }
 
@@ -69,7 +70,9 @@ fn a_vocabulary_that_the_corpus_cannot_fill_is_refused() -> anyhow::Result<()> {
     let sandbox = Sandbox::with_configs()?;
     sandbox.write("data/few.txt", "a cat sat on a mat")?;
     let sets = ["--set", "corpus=", "--set", r#"data.train=[{ path = "data/few.txt" }]"#];
-    sandbox.stage("prepare", &sets)?.refused(2, &["tokenizer.vocab_size is `420`, the corpus fills only `", "hint: "])?;
+    sandbox
+        .stage("prepare", &sets)?
+        .refused(2, &["tokenizer.vocab_size is `420`, the corpus fills only `", "hint: "])?;
     assert!(!sandbox.path("data/tiny/tokenizer").exists());
     Ok(())
 }

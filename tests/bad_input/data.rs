@@ -25,7 +25,12 @@ fn a_path_that_is_not_there_is_named() -> anyhow::Result<()> {
     refused(&sandbox, "nowhere.parquet", &[], &["data path `data/nowhere.parquet` does not exist"])?;
     refused(&sandbox, "*.jsonl", &[], &["data path `data/*.jsonl` matches no file"])?;
     sandbox.write("data/texts.csv", "text\nhello\n")?;
-    refused(&sandbox, "texts.csv", &[], &["`data/texts.csv` has extension `csv`, must be `.parquet`, `.jsonl` or `.txt`"])?;
+    refused(
+        &sandbox,
+        "texts.csv",
+        &[],
+        &["`data/texts.csv` has extension `csv`, must be `.parquet`, `.jsonl` or `.txt`"],
+    )?;
     let tokenizer = ["--set", "data.tokenizer=data/nowhere.json"];
     refused(&sandbox, "tiny/train.parquet", &tokenizer, &["`data/nowhere.json`"])
 }
@@ -78,11 +83,17 @@ fn null_and_empty_texts_are_skipped_and_counted() -> anyhow::Result<()> {
     let rows = [text.repeat(40), "{\"text\": null}\n".repeat(3), "{\"text\": \"\"}\n".repeat(2)].concat();
     sandbox.write("data/gaps.jsonl", rows)?;
     let outcome = train_on(&sandbox, "gaps.jsonl", &[])?;
-    outcome.says(&["warning: `data/gaps.jsonl`: 3 rows without a value", "warning: `data/gaps.jsonl`: 2 rows without text"])?;
+    outcome.says(&[
+        "warning: `data/gaps.jsonl`: 3 rows without a value",
+        "warning: `data/gaps.jsonl`: 2 rows without text",
+    ])?;
     outcome.complete()?;
     // Tokenised already, the second time: the counts are those of the first.
     let again = train_on(&sandbox, "gaps.jsonl", &["--out", "again"])?;
-    again.says(&["warning: `data/gaps.jsonl`: 3 rows without a value", "warning: `data/gaps.jsonl`: 2 rows without text"])
+    again.says(&[
+        "warning: `data/gaps.jsonl`: 3 rows without a value",
+        "warning: `data/gaps.jsonl`: 2 rows without text",
+    ])
 }
 
 #[test]

@@ -123,7 +123,8 @@ fn a_second_process_is_kept_out_of_a_run() -> anyhow::Result<()> {
 fn a_full_device_ends_a_run_and_leaves_its_checkpoint() -> anyhow::Result<()> {
     let sandbox = Sandbox::prepared()?;
     // One checkpoint has about 190 kB.
-    let script = "pretrain --config configs/pretrain.toml --out small/run; status=$?; cp -r small/run kept; exit $status";
+    let script =
+        "pretrain --config configs/pretrain.toml --out small/run; status=$?; cp -r small/run kept; exit $status";
     let Some(outcome) = small_device::run(&sandbox, 300, script)? else { return Ok(()) };
     let message = "cannot write `small/run/step-00000008`: ";
     outcome.refused(1, &[message, "No space left on device", "hint: free space", "what was complete is untouched"])?;

@@ -6,6 +6,9 @@ use crate::support::sandbox::Sandbox;
 
 const NONSENSE: [&str; 6] = ["0", "-1", "1e30", "nan", "\"\"", "[]"];
 
+/// As many as TOML can count, where nothing is made of it.
+const MOST: &str = "9223372036854775807";
+
 /// Keys that the sandbox's configs leave at their defaults.
 const DEFAULTS: [&str; 21] = [
     "data.cache",
@@ -54,7 +57,8 @@ fn answers(sandbox: &Sandbox, stage: &str, defaults: &[&str], arguments: &[&str]
     let mut keys = keys(&sandbox.read(&format!("configs/{stage}.toml"))?);
     keys.extend(defaults.iter().map(|key| (*key).to_owned()));
     let mut refused = 0;
-    for (key, value) in keys.iter().flat_map(|key| NONSENSE.map(|value| (key, value))) {
+    let values = NONSENSE.into_iter().chain(arguments.contains(&"--check").then_some(MOST));
+    for (key, value) in keys.iter().flat_map(|key| values.clone().map(move |value| (key, value))) {
         let set = format!("{key}={value}");
         let outcome = sandbox.stage(stage, &[&["--set", &set][..], arguments].concat())?;
         match outcome.status {
@@ -74,8 +78,7 @@ fn answers(sandbox: &Sandbox, stage: &str, defaults: &[&str], arguments: &[&str]
 #[test]
 fn the_keys_of_a_config_are_found() {
     let text = "[run]\nname = \"a\"\n\n[[data.train]]\npath = \"b\"\n# path = \"c\"\n\n[[data.train]]\npath = \"d\"\n";
-    let expected =
-        ["run", "run.name", "data.train.0", "data.train.0.path", "data.train.1", "data.train.1.path"];
+    let expected = ["run", "run.name", "data.train.0", "data.train.0.path", "data.train.1", "data.train.1.path"];
     assert_eq!(keys(text), expected);
 }
 

@@ -41,7 +41,12 @@ fn a_damaged_step_is_refused_where_it_is_named() -> anyhow::Result<()> {
     let file = format!("{}/model.safetensors", TEACHER_STEPS[1]);
     damage(&sandbox.path(&file))?;
     let from = format!("start.from={}", TEACHER_STEPS[1]);
-    refused(&sandbox, "sft", &["--set", &from], &["start.from is `", &format!("`{file}` has BLAKE3 hash `"), "hint: "])?;
+    refused(
+        &sandbox,
+        "sft",
+        &["--set", &from],
+        &["start.from is `", &format!("`{file}` has BLAKE3 hash `"), "hint: "],
+    )?;
     std::fs::remove_file(sandbox.path(&file))?;
     refused(&sandbox, "sft", &["--set", &from], &[&format!("`{file}` is missing but listed in `manifest.json`")])
 }
@@ -130,14 +135,15 @@ fn foreign_directories_are_refused_by_what_is_wrong_in_them() -> anyhow::Result<
     };
     broken("kind", "config.json", "\"qwen3\"", "\"gpt2\"", "`kind/config.json`: model_type is `\"gpt2\"`, must be")?;
     broken("json", "config.json", "{", "", "`json/config.json` is not")?;
-    broken("wide", "config.json", "\"hidden_size\": 18", "\"hidden_size\": 20", "has shape `[")?;
+    broken("wide", "config.json", "\"hidden_size\": 18", "\"hidden_size\": 20", "describes `")?;
     broken("heads", "config.json", "\"head_dim\": 8", "\"head_dim\": 7", "head_dim is `7`, must be even")?;
-    broken("deep", "config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "model.layers.2.")?;
+    broken("deep", "config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", "describes `")?;
     broken("shallow", "config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1", "model.layers.1.")?;
     broken("tokens", "tokenizer.json", "{", "", "`tokens/tokenizer.json` is not a readable tokenizer")?;
-    broken("words", "tokenizer.json", "<|endoftext|>", "<|end|>", "has no end-of-text token")?;
-    let huge = "\"vocab_size\": 4000000000";
-    broken("huge", "config.json", "\"vocab_size\": 420", huge, "has shape `[")
+    broken("words", "tokenizer.json", "<|endoftext|>", "<|end|>", "has no begin-of-text token")?;
+    broken("narrow", "config.json", "\"hidden_size\": 18", "\"hidden_size\": 16", "has shape `[")?;
+    let (huge, message) = ("\"vocab_size\": 4000000000", "parameters, model.safetensors beside it holds `12218`");
+    broken("huge", "config.json", "\"vocab_size\": 420", huge, message)
 }
 
 #[test]
@@ -162,7 +168,9 @@ fn an_export_of_another_checkpoint_is_left_alone() -> anyhow::Result<()> {
     let message = format!("`checkpoints/trial/export` already holds the export of `{STUDENT}/step-00000012`");
     sandbox.stage("export-model", &other)?.refused(2, &[&message, "hint: "])?;
     let formats = ["--set", r#"export.formats=["gguf_q8_0"]"#];
-    sandbox.stage("export-model", &formats)?.refused(2, &["already holds an export", "without `gguf_q8_0`", "hint: "])?;
+    sandbox
+        .stage("export-model", &formats)?
+        .refused(2, &["already holds an export", "without `gguf_q8_0`", "hint: "])?;
     assert_eq!(hashes(&sandbox.path("checkpoints/trial/export"))?, before);
     Ok(())
 }

@@ -54,7 +54,8 @@ fn a_resume_from_a_given_step_goes_over_the_later_ones() -> anyhow::Result<()> {
     copy(&sandbox.path(&whole), &sandbox.path("runs/copy"))?;
     // `uninterrupted` keeps two: this one and the last.
     let step = format!("runs/copy/step-{:08}", STEPS - 5);
-    let resumed = crate::support::outcome::Outcome::of(&mut pretrain.command(&sandbox, "runs/copy", &["--resume", &step]))?;
+    let resumed =
+        crate::support::outcome::Outcome::of(&mut pretrain.command(&sandbox, "runs/copy", &["--resume", &step]))?;
     resumed.says(&[&format!("resuming from `{step}`")])?;
     resumed.complete()?;
     assert_equal(&sandbox, "runs/copy", &whole)
@@ -73,7 +74,8 @@ fn resumed_with(sandbox: &Sandbox, whole: &str, run: &str, change: fn(&mut f32))
 }
 
 fn header(manifest: Manifest) -> ManifestHeader {
-    let Manifest { stage, step, tokens_seen, seed, complete, config_hash, data_fingerprint, parent, teacher, .. } = manifest;
+    let Manifest { stage, step, tokens_seen, seed, complete, config_hash, data_fingerprint, parent, teacher, .. } =
+        manifest;
     ManifestHeader { stage, step, tokens_seen, seed, complete, config_hash, data_fingerprint, parent, teacher }
 }
 

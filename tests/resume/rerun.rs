@@ -91,7 +91,8 @@ fn a_prepare_that_fails_does_not_pass_for_the_one_before() -> anyhow::Result<()>
     let sandbox = Sandbox::prepared()?;
     let expected = hashes(&sandbox.path("data/tiny"))?;
     // Another corpus, on which no tokenizer can be trained.
-    let sets = ["--set", "corpus.train_documents=3", "--set", "corpus.train_chats=1", "--set", "tokenizer.vocab_size=9999"];
+    let sets =
+        ["--set", "corpus.train_documents=3", "--set", "corpus.train_chats=1", "--set", "tokenizer.vocab_size=9999"];
     sandbox.stage("prepare", &sets)?.refused(2, &["tokenizer.vocab_size is `9999`, the corpus fills only `"])?;
     sandbox.stage("prepare", &[])?.complete()?;
     assert_eq!(hashes(&sandbox.path("data/tiny"))?, expected);

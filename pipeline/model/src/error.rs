@@ -61,7 +61,9 @@ pub enum ModelError {
     #[error("tensor `{0}` is unknown to this model; hint: the weights belong to another config.json")]
     Unknown(String),
     /// The tensor has another shape than the parameter.
-    #[error("tensor `{name}` has shape `{found:?}`, must be `{expected:?}`; hint: the weights belong to another config.json")]
+    #[error(
+        "tensor `{name}` has shape `{found:?}`, must be `{expected:?}`; hint: the weights belong to another config.json"
+    )]
     Shape {
         /// Path of the parameter.
         name: String,
@@ -71,7 +73,9 @@ pub enum ModelError {
         found: Vec<usize>,
     },
     /// The tensor's numbers are not 16- or 32-bit floats.
-    #[error("`{path}`: tensor `{name}` has type `{found}`, must be F32, F16 or BF16; hint: use the model before quantisation")]
+    #[error(
+        "`{path}`: tensor `{name}` has type `{found}`, must be F32, F16 or BF16; hint: use the model before quantisation"
+    )]
     Type {
         /// The file.
         path: PathBuf,
