@@ -37,8 +37,8 @@ pub(crate) fn add_rows<'a>(target: &mut [f32], factors: &[f32], row: impl Fn(usi
             *target = d.mul_add(*h, c.mul_add(*g, b.mul_add(*f, a.mul_add(*e, *target))));
         }
     }
-    for i in whole..factors.len() {
-        add_row(target, factors[i], row(i));
+    for (i, factor) in factors.iter().enumerate().skip(whole) {
+        add_row(target, *factor, row(i));
     }
 }
 

@@ -161,10 +161,10 @@ impl Reader<'_> {
             tie_word_embeddings: self.object.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
             max_position_embeddings: self.size("max_position_embeddings")?,
         };
-        if config.head_dim % 2 != 0 {
+        if !config.head_dim.is_multiple_of(2) {
             return Err(self.wrong("head_dim", "must be even"));
         }
-        if config.num_attention_heads % config.num_key_value_heads != 0 {
+        if !config.num_attention_heads.is_multiple_of(config.num_key_value_heads) {
             return Err(self.wrong("num_key_value_heads", "must divide num_attention_heads"));
         }
         Ok(config)
