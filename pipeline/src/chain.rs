@@ -44,6 +44,9 @@ pub struct Pair {
     pub control: PathBuf,
 }
 
+/// A stage of the chain with its arguments.
+type StageRun<'a> = Box<dyn Fn() -> Result<Completion, Failure> + 'a>;
+
 /// Runs what is not complete yet, and prints the report to stdout.
 ///
 /// # Errors
@@ -53,7 +56,7 @@ pub fn run(args: &ChainArgs) -> Result<Completion, Failure> {
     require_configs(args)?;
     let config = load_training(TrainingStage::Distill, &args.config("distill"), &[]).map_err(Failure::usage)?;
     let pairs = pairs(&config, args.seeds);
-    let mut stages: Vec<(String, Box<dyn Fn() -> Result<Completion, Failure> + '_>)> = vec![
+    let mut stages: Vec<(String, StageRun)> = vec![
         (
             "prepare".to_owned(),
             Box::new(|| prepare::run(&PrepareArgs { config: args.config_args("prepare"), check: false })),
