@@ -1,7 +1,7 @@
 //! Ctrl-C and SIGTERM finish the step and save; a second one ends the process at once.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;

@@ -10,7 +10,8 @@ use burn_train::renderer::{MetricState, MetricsRenderer, tui::TuiMetricsRenderer
 use crate::metrics::MetricsRow;
 
 /// What is charted, with its unit and split.
-const CHARTS: [(&str, Option<&str>); 3] = [("Loss", Some("nats")), ("Gradient norm", None), ("Held out", Some("bits/byte"))];
+const CHARTS: [(&str, Option<&str>); 3] =
+    [("Loss", Some("nats")), ("Gradient norm", None), ("Held out", Some("bits/byte"))];
 
 /// Live charts of a run.
 pub(crate) struct Dashboard {

@@ -51,7 +51,8 @@ impl Metrics {
             Err(source) if source.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(error(source)),
         };
-        let kept: String = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && is_until(line, step)).collect();
+        let kept: String =
+            text.split_inclusive('\n').filter(|line| line.ends_with('\n') && is_until(line, step)).collect();
         if kept != text {
             limbeck_checkpoint::write_atomically(path, kept)?;
         }

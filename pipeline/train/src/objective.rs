@@ -53,9 +53,8 @@ impl Objective for Distillation {
         }
         let device = model.device();
         let rows = TargetRows::of(batch, &device);
-        let hidden = |model: &Transformer| {
-            rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length))
-        };
+        let hidden =
+            |model: &Transformer| rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
         // Rows that only pad one of the two vocabularies have no part in the loss.
         let vocab_size = model.config().vocab_size.min(self.teacher.config().vocab_size);
         let weight = |model: &Transformer| model.output_weight().narrow(0, 0, vocab_size);

@@ -30,7 +30,9 @@ pub struct Progress {
 
 enum View {
     Bar(ProgressBar),
-    Lines { last: Option<Instant> },
+    Lines {
+        last: Option<Instant>,
+    },
     #[cfg(feature = "dashboard")]
     Dashboard(crate::dashboard::Dashboard),
 }

@@ -50,7 +50,12 @@ impl Run<'_> {
     ///
     /// # Errors
     /// If the loss stops being finite, or a file cannot be written. Checkpoints that are complete stay as they are.
-    pub fn train(&self, mut trainer: Trainer, done: u64, mut progress: Progress) -> Result<(Trainer, Ending), TrainError> {
+    pub fn train(
+        &self,
+        mut trainer: Trainer,
+        done: u64,
+        mut progress: Progress,
+    ) -> Result<(Trainer, Ending), TrainError> {
         let config = self.config;
         let (rows, max_steps) = (config.rows_per_step(), config.max_steps());
         let mut metrics = Metrics::open(&self.directory.path().join("metrics.jsonl"), done)?;
