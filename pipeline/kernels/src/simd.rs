@@ -50,7 +50,7 @@ pub(crate) fn add_row(target: &mut [f32], factor: f32, row: &[f32]) {
     }
 }
 
-/// The largest value; NaN if the first is.
+/// The largest value. NaN is passed over here and shows in the exponentials.
 #[inline(always)]
 pub(crate) fn largest(values: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
