@@ -6,7 +6,7 @@ use anyhow::Context;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use limbeck_config::{Architecture, ModelConfig, OptimizerSection, PrepareConfig, TrainingStage, load, load_training};
-use limbeck_kernels::{loss_head, loss_head_value};
+use limbeck_kernels::{Precision, loss_head, loss_head_value};
 use limbeck_loss::{cross_entropy, cross_entropy_sum};
 use limbeck_model::Transformer;
 use limbeck_train::{AdamW, NextToken, Trainer, next_token_loss};
@@ -111,7 +111,7 @@ fn the_chunked_loss_head_is_log_softmax_over_all_rows_at_once() {
 
     let chunked = head();
     let mut chunks = Vec::new();
-    let loss = loss_head(chunked.hidden.clone(), chunked.weight.clone(), |logits, rows| {
+    let loss = loss_head(chunked.hidden.clone(), chunked.weight.clone(), Precision::Fp32, |logits, rows| {
         assert_eq!(logits.dims(), [rows.len(), VOCAB_SIZE]);
         chunks.push(rows.clone());
         cross_entropy(logits, chunked.targets.clone().narrow(0, rows.start, rows.len()))
@@ -131,9 +131,10 @@ fn the_chunked_loss_head_is_log_softmax_over_all_rows_at_once() {
 fn the_value_of_the_loss_head_is_its_loss() {
     let head = head();
     let targets = |rows: std::ops::Range<usize>| head.targets.clone().narrow(0, rows.start, rows.len());
-    let trained =
-        loss_head(head.hidden.clone(), head.weight.clone(), |logits, rows| cross_entropy(logits, targets(rows)));
-    let alone = loss_head_value(head.hidden.clone(), head.weight.clone(), |logits, rows| {
+    let trained = loss_head(head.hidden.clone(), head.weight.clone(), Precision::Fp32, |logits, rows| {
+        cross_entropy(logits, targets(rows))
+    });
+    let alone = loss_head_value(head.hidden.clone(), head.weight.clone(), Precision::Fp32, |logits, rows| {
         cross_entropy_sum(logits, targets(rows))
     });
     assert_eq!(values(alone.expect("there are rows")), values(trained.loss_sum));

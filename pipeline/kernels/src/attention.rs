@@ -6,7 +6,9 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::fused_attention::{HostPlan, fused};
+use crate::gemm::Precision;
 use crate::placement::{Implementation, implementation_on};
+use crate::rms_norm::rms_norm;
 
 /// Added to the scores of keys that a query must not see. `exp` of it is exactly zero, so a masked key changes no bit;
 /// finite, because not every GPU's shader compiler keeps infinities.
@@ -50,7 +52,7 @@ impl AttentionPlan {
     pub fn new(positions: &[u32], sequence_length: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
         assert_eq!(positions.len() % sequence_length, 0, "whole rows");
         let (cosines, sines) = rotary_values(positions, head_dim, rope_theta);
-        let host = Arc::new(HostPlan { positions: positions.to_vec(), cosines, sines });
+        let host = Arc::new(HostPlan { sequence_length, positions: positions.to_vec(), cosines, sines });
         let composed = implementation_on(device) == Implementation::Composed;
         let device = composed.then(|| DevicePlan::new(&host, sequence_length, head_dim, device));
         Self { host, device }
@@ -159,20 +161,60 @@ pub fn attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, mask: T
     output.swap_dims(1, 2).reshape([rows, num_queries, heads * head_dim])
 }
 
-/// Rotary embedding of queries and keys, then causal attention inside each segment.
+/// Norms of every head's queries and keys (Henry et al. 2020, arXiv:2010.04245; as in Qwen3: RMSNorm with weights).
+#[derive(Clone, Debug)]
+pub struct HeadNorms {
+    /// `[head_dim]`.
+    pub query_weight: Tensor<1>,
+    /// `[head_dim]`.
+    pub key_weight: Tensor<1>,
+    /// See [`rms_norm`].
+    pub epsilon: f32,
+}
+
+/// Norms and rotary embedding of queries and keys, then causal attention inside each segment.
 ///
 /// # Shapes
-/// - `queries`: `[rows, sequence_length, num_attention_heads, head_dim]`
-/// - `keys`, `values`: `[rows, sequence_length, num_key_value_heads, head_dim]`
+/// - `projected`: `[rows, sequence_length, (num_attention_heads + 2 * num_key_value_heads) * head_dim]`: the heads of the
+///   queries, then those of the keys, then those of the values
 /// - output: `[rows, sequence_length, num_attention_heads * head_dim]`
-pub fn rotary_attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, plan: &AttentionPlan) -> Tensor<3> {
+pub fn rotary_attention(
+    projected: Tensor<3>,
+    norms: Option<HeadNorms>,
+    layout: HeadLayout,
+    plan: &AttentionPlan,
+    precision: Precision,
+) -> Tensor<3> {
     match &plan.device {
-        None => fused(queries, keys, values, Arc::clone(&plan.host)),
+        None => fused(projected, norms, layout, Arc::clone(&plan.host), precision),
         Some(plan) => {
+            let [queries, keys, values] = split_heads(projected, norms, layout);
             let queries = rotate_by(queries.swap_dims(1, 2), &plan.cosines, &plan.sines);
             let keys = rotate_by(keys.swap_dims(1, 2), &plan.cosines, &plan.sines);
             attention(queries, keys, values.swap_dims(1, 2), plan.mask.clone())
         }
+    }
+}
+
+/// Queries and keys with their norms, and values, before the rotary embedding: `[rows, tokens, heads, head_dim]`.
+///
+/// # Shapes
+/// - `projected`: see [`rotary_attention`]
+pub fn split_heads(projected: Tensor<3>, norms: Option<HeadNorms>, layout: HeadLayout) -> [Tensor<4>; 3] {
+    let HeadLayout { num_attention_heads, num_key_value_heads, head_dim } = layout;
+    let [rows, tokens, _] = projected.dims();
+    let heads = |first: usize, heads: usize| {
+        let part = projected.clone().narrow(2, first * head_dim, heads * head_dim);
+        part.reshape([rows, tokens, heads, head_dim])
+    };
+    let queries = heads(0, num_attention_heads);
+    let keys = heads(num_attention_heads, num_key_value_heads);
+    let values = heads(num_attention_heads + num_key_value_heads, num_key_value_heads);
+    match norms {
+        Some(HeadNorms { query_weight, key_weight, epsilon }) => {
+            [rms_norm(queries, query_weight, epsilon), rms_norm(keys, key_weight, epsilon), values]
+        }
+        None => [queries, keys, values],
     }
 }
 

@@ -1,24 +1,29 @@
-//! Rotary attention of the CPU: a query's scores live in a small buffer, its segment alone is read, and the backward pass
-//! makes them again from the saved logarithm of their sum (FlashAttention: Dao et al. 2022, arXiv:2205.14135).
+//! Rotary attention of the CPU: scores live in a block of queries at a time, a segment's keys alone are read, and the
+//! backward pass makes them again from the saved logarithm of their sum (FlashAttention: Dao et al. 2022,
+//! arXiv:2205.14135).
 
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Bytes, DType, Shape, Tensor};
+use burn::tensor::Tensor;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
-use burn_flex::{FlexTensor, Layout};
+use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::attention_rows::{RowGradients, RowInputs, attend, attend_backward};
-use crate::flex::{tensor_like, values};
-use crate::simd::vectorized;
+use crate::attention::{HeadLayout, HeadNorms};
+use crate::attention_blocks::{Attend, AttendBackward};
+use crate::attention_heads::{Heads, NormWeights};
+use crate::flex::{last_dimension, shaped, tensor_like, unwritten, values};
+use crate::gemm::{Precision, with_kernel};
 
 /// Positions and rotary angles of a batch, on the host.
 #[derive(Debug)]
 pub(crate) struct HostPlan {
+    /// Tokens in a row.
+    pub(crate) sequence_length: usize,
     /// `[rows * sequence_length]`.
     pub(crate) positions: Vec<u32>,
     /// `[rows * sequence_length, head_dim / 2]`.
@@ -27,49 +32,150 @@ pub(crate) struct HostPlan {
     pub(crate) sines: Vec<f32>,
 }
 
+/// What the operator needs besides its tensors.
+#[derive(Clone, Debug)]
+struct Settings {
+    layout: HeadLayout,
+    plan: Arc<HostPlan>,
+    epsilon: f32,
+    precision: Precision,
+}
+
 /// See [`crate::rotary_attention`].
-pub(crate) fn fused(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, plan: Arc<HostPlan>) -> Tensor<3> {
-    let [queries, keys, values] = [queries, keys, values].map(Tensor::into_dispatch);
-    Tensor::from_dispatch(<Dispatch as FusedAttention>::fused_attention(queries, keys, values, plan))
+pub(crate) fn fused(
+    projected: Tensor<3>,
+    norms: Option<HeadNorms>,
+    layout: HeadLayout,
+    plan: Arc<HostPlan>,
+    precision: Precision,
+) -> Tensor<3> {
+    let projected = projected.into_dispatch();
+    let epsilon = norms.as_ref().map_or(0.0, |norms| norms.epsilon);
+    let settings = Settings { layout, plan, epsilon, precision };
+    Tensor::from_dispatch(match norms {
+        Some(HeadNorms { query_weight, key_weight, .. }) => {
+            let (query_weight, key_weight) = (query_weight.into_dispatch(), key_weight.into_dispatch());
+            <Dispatch as FusedAttention>::fused_norm_attention(projected, query_weight, key_weight, settings)
+        }
+        None => <Dispatch as FusedAttention>::fused_attention(projected, settings),
+    })
 }
 
 #[backend_extension(Flex, Autodiff)]
 trait FusedAttention: Backend {
-    fn fused_attention(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
-        plan: Arc<HostPlan>,
+    fn fused_attention(projected: FloatTensor<Self>, settings: Settings) -> FloatTensor<Self>;
+
+    fn fused_norm_attention(
+        projected: FloatTensor<Self>,
+        query_weight: FloatTensor<Self>,
+        key_weight: FloatTensor<Self>,
+        settings: Settings,
     ) -> FloatTensor<Self>;
 }
 
 impl FusedAttention for Flex {
-    fn fused_attention(queries: FlexTensor, keys: FlexTensor, values: FlexTensor, plan: Arc<HostPlan>) -> FlexTensor {
-        let [queries, keys, values] = [queries, keys, values].map(|tensor| tensor.to_contiguous());
-        forward(&queries, &keys, &values, &plan).0
+    fn fused_attention(projected: FlexTensor, settings: Settings) -> FlexTensor {
+        forward(&Inputs::new(projected, None, settings)).0
+    }
+
+    fn fused_norm_attention(
+        projected: FlexTensor,
+        query_weight: FlexTensor,
+        key_weight: FlexTensor,
+        settings: Settings,
+    ) -> FlexTensor {
+        forward(&Inputs::new(projected, Some([query_weight, key_weight]), settings)).0
     }
 }
 
 impl<C: CheckpointStrategy> FusedAttention for Autodiff<Flex, C> {
-    fn fused_attention(
-        queries: FloatTensor<Self>,
-        keys: FloatTensor<Self>,
-        values: FloatTensor<Self>,
-        plan: Arc<HostPlan>,
-    ) -> FloatTensor<Self> {
-        let (queries, query_node) = queries.into_parts();
-        let (keys, key_node) = keys.into_parts();
-        let (values, value_node) = values.into_parts();
-        let [queries, keys, values] = [queries, keys, values].map(|tensor| tensor.to_contiguous());
-        let (output, log_sums) = forward(&queries, &keys, &values, &plan);
-        match AttentionBackward.prepare::<C>([query_node, key_node, value_node]).compute_bound().stateful() {
-            OpsKind::Tracked(operation) => {
-                let saved = Saved { queries, keys, values, output: output.clone(), log_sums, plan };
-                operation.finish(saved, output)
-            }
+    fn fused_attention(projected: FloatTensor<Self>, settings: Settings) -> FloatTensor<Self> {
+        let (projected, node) = projected.into_parts();
+        let inputs = Inputs::new(projected, None, settings);
+        let (output, log_sums) = forward(&inputs);
+        match AttentionBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(operation) => operation.finish(Saved { inputs, output: output.clone(), log_sums }, output),
             OpsKind::UnTracked(operation) => operation.finish(output),
         }
     }
+
+    fn fused_norm_attention(
+        projected: FloatTensor<Self>,
+        query_weight: FloatTensor<Self>,
+        key_weight: FloatTensor<Self>,
+        settings: Settings,
+    ) -> FloatTensor<Self> {
+        let (projected, node) = projected.into_parts();
+        let (query_weight, query_node) = query_weight.into_parts();
+        let (key_weight, key_node) = key_weight.into_parts();
+        let inputs = Inputs::new(projected, Some([query_weight, key_weight]), settings);
+        let (output, log_sums) = forward(&inputs);
+        match AttentionBackward.prepare::<C>([node, query_node, key_node]).compute_bound().stateful() {
+            OpsKind::Tracked(operation) => operation.finish(Saved { inputs, output: output.clone(), log_sums }, output),
+            OpsKind::UnTracked(operation) => operation.finish(output),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Inputs {
+    projected: FlexTensor,
+    norm_weights: Option<[FlexTensor; 2]>,
+    settings: Settings,
+}
+
+impl Inputs {
+    fn new(projected: FlexTensor, norm_weights: Option<[FlexTensor; 2]>, settings: Settings) -> Self {
+        let norm_weights = norm_weights.map(|weights| weights.map(|weight| weight.to_contiguous()));
+        Self { projected: projected.to_contiguous(), norm_weights, settings }
+    }
+
+    /// Values of a row: projected, then output.
+    fn row_sizes(&self) -> (usize, usize) {
+        let Settings { layout, plan, .. } = &self.settings;
+        let output = plan.sequence_length * layout.num_attention_heads * layout.head_dim;
+        (plan.sequence_length * last_dimension(&self.projected), output)
+    }
+
+    /// One task a row: each writes its own part of every output, and the sums have one order whatever the threads.
+    fn rows(&self) -> impl IndexedParallelIterator<Item = Heads<'_>> {
+        let Settings { layout, plan, epsilon, .. } = &self.settings;
+        let angles = plan.sequence_length * layout.head_dim / 2;
+        let norms = self.norm_weights.as_ref().map(|[query, key]| NormWeights {
+            query: values(query),
+            key: values(key),
+            epsilon: *epsilon,
+        });
+        let tables = plan.cosines.par_chunks(angles).zip(plan.sines.par_chunks(angles));
+        let rows = values(&self.projected).par_chunks(self.row_sizes().0).zip(tables);
+        rows.zip(plan.positions.par_chunks(plan.sequence_length)).map(
+            move |((projected, (cosines, sines)), positions)| Heads {
+                projected,
+                cosines,
+                sines,
+                positions,
+                layout: *layout,
+                norms,
+            },
+        )
+    }
+}
+
+/// The output, and the logarithm of the sum of the scores' exponentials: `[rows, num_attention_heads, sequence_length]`.
+fn forward(inputs: &Inputs) -> (FlexTensor, Arc<Vec<f32>>) {
+    let Settings { layout, plan, precision, .. } = &inputs.settings;
+    let (_, output_row) = inputs.row_sizes();
+    let rows = plan.positions.len() / plan.sequence_length;
+    let sums_row = layout.num_attention_heads * plan.sequence_length;
+    let (mut output, mut log_sums) = (unwritten(rows * output_row), unwritten(rows * sums_row));
+    let targets = output.par_chunks_mut(output_row).zip(log_sums.par_chunks_mut(sums_row));
+    targets.zip(inputs.rows()).for_each(|((output, log_sums), heads)| {
+        with_kernel(*precision, Attend { heads, output, log_sums });
+    });
+    let mut shape = inputs.projected.layout().shape().clone();
+    let last = shape.num_dims() - 1;
+    shape[last] = layout.num_attention_heads * layout.head_dim;
+    (shaped(shape, output), Arc::new(log_sums))
 }
 
 #[derive(Debug)]
@@ -77,19 +183,15 @@ struct AttentionBackward;
 
 #[derive(Clone, Debug)]
 struct Saved {
-    queries: FlexTensor,
-    keys: FlexTensor,
-    values: FlexTensor,
+    inputs: Inputs,
     output: FlexTensor,
-    /// `[rows, num_attention_heads, sequence_length]`: logarithm of the sum of the scores' exponentials.
     log_sums: Arc<Vec<f32>>,
-    plan: Arc<HostPlan>,
 }
 
-impl Backward<Flex, 3> for AttentionBackward {
+impl<const N: usize> Backward<Flex, N> for AttentionBackward {
     type State = Saved;
 
-    fn backward(self, ops: Ops<Saved, 3>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved, N>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let input_gradients = backward(&ops.state, &output_gradient);
         for (node, gradient) in ops.parents.into_iter().zip(input_gradients) {
@@ -100,84 +202,27 @@ impl Backward<Flex, 3> for AttentionBackward {
     }
 }
 
-/// `[rows, sequence_length, heads, head_dim]` of a tensor.
-fn dimensions(tensor: &FlexTensor) -> [usize; 4] {
-    let shape = tensor.layout().shape();
-    [shape[0], shape[1], shape[2], shape[3]]
-}
-
-/// One task a row: each writes its own part of every output, and the sums have one order whatever the threads.
-fn inputs<'a>(
-    plan: &'a HostPlan,
-    [queries, keys, values_]: [&'a FlexTensor; 3],
-) -> impl IndexedParallelIterator<Item = RowInputs<'a>> {
-    let [_, sequence_length, heads, head_dim] = dimensions(queries);
-    let [_, _, key_heads, _] = dimensions(keys);
-    let (query_row, key_row) = (sequence_length * heads * head_dim, sequence_length * key_heads * head_dim);
-    let angles = sequence_length * head_dim / 2;
-    let heads = values(queries).par_chunks(query_row).zip(values(keys).par_chunks(key_row));
-    let tables = plan.cosines.par_chunks(angles).zip(plan.sines.par_chunks(angles));
-    let rows = heads.zip(values(values_).par_chunks(key_row)).zip(tables);
-    rows.zip(plan.positions.par_chunks(sequence_length)).map(
-        move |((((queries, keys), values), (cosines, sines)), positions)| RowInputs {
-            queries,
-            keys,
-            values,
-            cosines,
-            sines,
-            positions,
-            key_heads,
-            head_dim,
-        },
-    )
-}
-
-fn forward(
-    queries: &FlexTensor,
-    keys: &FlexTensor,
-    values: &FlexTensor,
-    plan: &HostPlan,
-) -> (FlexTensor, Arc<Vec<f32>>) {
-    let [rows, sequence_length, heads, head_dim] = dimensions(queries);
-    let mut output = vec![0.0; rows * sequence_length * heads * head_dim];
-    let mut log_sums = vec![0.0; rows * heads * sequence_length];
-    let outputs = output.par_chunks_mut(sequence_length * heads * head_dim);
-    let outputs = outputs.zip(log_sums.par_chunks_mut(heads * sequence_length));
-    outputs.zip(inputs(plan, [queries, keys, values])).for_each(|((output, log_sums), row)| {
-        vectorized(
-            #[inline(always)]
-            || attend(&row, output, log_sums),
-        )
-    });
-    let layout = Layout::contiguous(Shape::from(vec![rows, sequence_length, heads * head_dim]));
-    (FlexTensor::new(Bytes::from_elems(output), layout, DType::F32), Arc::new(log_sums))
-}
-
-/// Gradients of queries, keys and values.
-fn backward(saved: &Saved, output_gradient: &FlexTensor) -> [FlexTensor; 3] {
-    let [_, sequence_length, heads, head_dim] = dimensions(&saved.queries);
-    let [_, _, key_heads, _] = dimensions(&saved.keys);
-    let zeros = |tensor: &FlexTensor| vec![0.0; values(tensor).len()];
-    let mut gradients = [zeros(&saved.queries), zeros(&saved.keys), zeros(&saved.values)];
-    let [query_gradient, key_gradient, value_gradient] = &mut gradients;
-    let (query_row, key_row) = (sequence_length * heads * head_dim, sequence_length * key_heads * head_dim);
-    let targets = query_gradient.par_chunks_mut(query_row).zip(key_gradient.par_chunks_mut(key_row));
-    let targets = targets.zip(value_gradient.par_chunks_mut(key_row));
-    let outputs = values(&saved.output).par_chunks(query_row).zip(values(output_gradient).par_chunks(query_row));
-    let outputs = outputs.zip(saved.log_sums.par_chunks(heads * sequence_length));
-    let rows = inputs(&saved.plan, [&saved.queries, &saved.keys, &saved.values]);
-    targets.zip(outputs).zip(rows).for_each(|((targets, ((output, output_gradient), log_sums)), row)| {
-        let ((queries, keys), values) = targets;
-        let gradients = RowGradients { queries, keys, values };
-        vectorized(
-            #[inline(always)]
-            || attend_backward(&row, output, output_gradient, log_sums, gradients),
-        )
-    });
-    let [query_gradient, key_gradient, value_gradient] = gradients;
-    [
-        tensor_like(&saved.queries, query_gradient),
-        tensor_like(&saved.keys, key_gradient),
-        tensor_like(&saved.values, value_gradient),
-    ]
+/// The gradients of what was projected and of the norms' weights.
+fn backward(saved: &Saved, output_gradient: &FlexTensor) -> Vec<FlexTensor> {
+    let inputs = &saved.inputs;
+    let Settings { layout, plan, precision, .. } = &inputs.settings;
+    let (projected_row, output_row) = inputs.row_sizes();
+    let mut gradient = unwritten(values(&inputs.projected).len());
+    let outputs = values(&saved.output).par_chunks(output_row).zip(values(output_gradient).par_chunks(output_row));
+    let outputs = outputs.zip(saved.log_sums.par_chunks(layout.num_attention_heads * plan.sequence_length));
+    let rows = gradient.par_chunks_mut(projected_row).zip(outputs).zip(inputs.rows());
+    let norm_gradients: Vec<[Vec<f32>; 2]> = rows
+        .map(|((gradient, ((output, output_gradient), log_sums)), heads)| {
+            with_kernel(*precision, AttendBackward { heads, output, output_gradient, log_sums, gradient })
+        })
+        .collect();
+    let mut gradients = vec![tensor_like(&inputs.projected, gradient)];
+    for (index, weight) in inputs.norm_weights.iter().flatten().enumerate() {
+        let mut sum = vec![0.0; layout.head_dim];
+        for row in &norm_gradients {
+            sum.iter_mut().zip(&row[index]).for_each(|(sum, value)| *sum += value);
+        }
+        gradients.push(tensor_like(weight, sum));
+    }
+    gradients
 }

@@ -6,22 +6,33 @@
 
 mod adamw;
 mod attention;
-mod attention_rows;
+mod attention_blocks;
+mod attention_heads;
 #[cfg(test)]
 mod drawn;
 mod flex;
 mod fused_attention;
+mod fused_linear;
+mod fused_loss_head;
+mod gemm;
+mod level;
 mod linear;
 mod loss_head;
 mod placement;
 mod rms_norm;
+mod row_losses;
 mod simd;
 mod swiglu;
 
 pub use adamw::{AdamWUpdate, Moments, adamw_update};
-pub use attention::{AttentionPlan, HeadLayout, attention, causal_mask, rotary_attention, rotate};
-pub use linear::linear;
-pub use loss_head::{ChunkLoss, HeadLoss, loss_head, loss_head_value};
+pub use attention::{
+    AttentionPlan, HeadLayout, HeadNorms, attention, causal_mask, rotary_attention, rotate, split_heads,
+};
+pub use gemm::Precision;
+pub use level::{SIMD_VARIABLE, simd_level};
+pub use linear::{linear, linear_add, linear_composed, linears};
+pub use loss_head::{ChunkLoss, HeadLoss, loss_head, loss_head_composed, loss_head_value};
 pub use placement::{Implementation, implementation_for};
 pub use rms_norm::{rms_norm, rms_norm_composed};
+pub use row_losses::{cross_entropy_rows, cross_entropy_sum_rows, forward_kl_rows};
 pub use swiglu::{swiglu, swiglu_composed};

@@ -2,13 +2,58 @@
 
 use burn::tensor::Tensor;
 
+use crate::fused_linear;
+use crate::gemm::Precision;
+use crate::placement::{Implementation, implementation_for};
+
 /// `input · weightᵀ`.
 ///
 /// # Shapes
 /// - `input`: `[.., input_size]`
 /// - `weight`: `[output_size, input_size]`, as PyTorch and Hugging Face store it
 /// - output: `[.., output_size]`
-pub fn linear<const D: usize>(input: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+pub fn linear<const D: usize>(input: Tensor<D>, weight: Tensor<2>, precision: Precision) -> Tensor<D> {
+    match implementation_for(&input) {
+        Implementation::Fused => fused_linear::linear(input, weight, precision),
+        Implementation::Composed => linear_composed(input, weight),
+    }
+}
+
+/// [`linear`] of several layers that read the same input, side by side in one tensor.
+///
+/// # Shapes
+/// - output: `[.., Σ output_size]`
+pub fn linears<const D: usize, const N: usize>(
+    input: Tensor<D>,
+    weights: [Tensor<2>; N],
+    precision: Precision,
+) -> Tensor<D> {
+    match implementation_for(&input) {
+        Implementation::Fused => fused_linear::linears(input, weights.to_vec(), precision),
+        Implementation::Composed => {
+            Tensor::cat(weights.map(|weight| linear_composed(input.clone(), weight)).to_vec(), D - 1)
+        }
+    }
+}
+
+/// `residual + input · weightᵀ`.
+///
+/// # Shapes
+/// - `residual` and output: `[.., output_size]`
+pub fn linear_add<const D: usize>(
+    residual: Tensor<D>,
+    input: Tensor<D>,
+    weight: Tensor<2>,
+    precision: Precision,
+) -> Tensor<D> {
+    match implementation_for(&input) {
+        Implementation::Fused => fused_linear::linear_add(residual, input, weight, precision),
+        Implementation::Composed => residual + linear_composed(input, weight),
+    }
+}
+
+/// [`linear`] from Burn's operations: the other devices' implementation, and the reference of the fused one.
+pub fn linear_composed<const D: usize>(input: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
     let [output_size, input_size] = weight.dims();
     let mut shape = input.dims();
     let rows = shape.iter().product::<usize>() / input_size;
@@ -17,23 +62,4 @@ pub fn linear<const D: usize>(input: Tensor<D>, weight: Tensor<2>) -> Tensor<D> 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::drawn::drawn;
-
-    #[test]
-    fn rows_meet_the_rows_of_the_weight() {
-        let [batch, rows, input_size, output_size] = [2, 5, 7, 3];
-        let input = drawn(1, [batch, rows, input_size], -1.0..1.0);
-        let weight = drawn(2, [1, output_size, input_size], -1.0..1.0);
-        let output = linear(input.clone(), weight.clone().squeeze_dim(0));
-        assert_eq!(output.dims(), [batch, rows, output_size]);
-        let [input, weight, output] = [input, weight, output].map(|t| t.into_data().try_to_vec::<f32>().unwrap());
-        for (i, actual) in output.iter().enumerate() {
-            let row = &input[i / output_size * input_size..][..input_size];
-            let column = &weight[i % output_size * input_size..][..input_size];
-            let expected: f64 = row.iter().zip(column).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
-            assert!((f64::from(*actual) - expected).abs() < 1e-6, "{i}: {actual} {expected}");
-        }
-    }
-}
+mod tests;

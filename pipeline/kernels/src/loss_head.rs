@@ -8,6 +8,11 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
+use crate::fused_loss_head;
+use crate::gemm::Precision;
+use crate::linear::linear;
+use crate::placement::{Implementation, implementation_for};
+
 /// Logits that a chunk holds at most: 16 MiB of 32-bit floats. Fixed, so that the order of the sums is too.
 const LOGITS_PER_CHUNK: usize = 1 << 22;
 
@@ -25,7 +30,7 @@ pub struct ChunkLoss {
 pub struct HeadLoss {
     /// Sum over the rows, in nats, off the autodiff graph: `[1]`.
     pub loss_sum: Tensor<1>,
-    /// `Σ hidden · ∂hidden + Σ weight · ∂weight` with constant gradients: not the loss, but its `backward` is. `[1]`
+    /// Not the loss, but what to call `backward` on: it has the loss's gradients. `[1]`
     pub surrogate: Tensor<1>,
 }
 
@@ -36,6 +41,19 @@ pub struct HeadLoss {
 /// - `weight`: `[vocab_size, hidden_size]`, with autodiff
 /// - `row_loss`: takes logits `[chunk, vocab_size]` and the range of rows that they stand for
 pub fn loss_head(
+    hidden: Tensor<2>,
+    weight: Tensor<2>,
+    precision: Precision,
+    row_loss: impl FnMut(Tensor<2>, Range<usize>) -> ChunkLoss,
+) -> HeadLoss {
+    match implementation_for(&hidden) {
+        Implementation::Fused => fused_loss_head::loss_head(hidden, weight, precision, row_loss),
+        Implementation::Composed => loss_head_composed(hidden, weight, row_loss),
+    }
+}
+
+/// [`loss_head`] from Burn's operations: the other devices' implementation, and the reference of the fused one.
+pub fn loss_head_composed(
     hidden: Tensor<2>,
     weight: Tensor<2>,
     mut row_loss: impl FnMut(Tensor<2>, Range<usize>) -> ChunkLoss,
@@ -67,16 +85,17 @@ pub fn loss_head(
 pub fn loss_head_value(
     hidden: Tensor<2>,
     weight: Tensor<2>,
+    precision: Precision,
     mut value: impl FnMut(Tensor<2>, Range<usize>) -> Tensor<1>,
 ) -> Option<Tensor<1>> {
     let (hidden, weight) = (hidden.inner(), weight.inner());
     chunks(hidden.dims()[0], weight.dims()[0]).fold(None, |sum, rows| {
-        let logits = hidden.clone().narrow(0, rows.start, rows.len()).matmul(weight.clone().transpose());
+        let logits = linear(hidden.clone().narrow(0, rows.start, rows.len()), weight.clone(), precision);
         Some(add(sum, value(logits, rows)))
     })
 }
 
-fn chunks(rows: usize, vocab_size: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn chunks(rows: usize, vocab_size: usize) -> impl Iterator<Item = Range<usize>> {
     let chunk = (LOGITS_PER_CHUNK / vocab_size).max(1);
     (0..rows).step_by(chunk).map(move |start| start..(start + chunk).min(rows))
 }
@@ -114,7 +133,7 @@ mod tests {
     fn chunks_give_the_loss_and_the_gradients_of_all_rows_at_once() {
         let (hidden, weight) = parameters();
         let mut chunks = Vec::new();
-        let loss = loss_head(hidden.clone(), weight.clone(), |logits, rows| {
+        let loss = loss_head(hidden.clone(), weight.clone(), Precision::Fp32, |logits, rows| {
             chunks.push(rows.len());
             square(logits, rows)
         });
@@ -138,7 +157,7 @@ mod tests {
         let gradient = |factor: f64| {
             let (hidden, weight) = (Tensor::ones([2, 3], &Device::flex()), Tensor::ones([5, 3], &Device::flex()));
             let weight: Tensor<2> = weight.autodiff().require_grad();
-            let loss = loss_head(hidden.autodiff(), weight.clone(), square);
+            let loss = loss_head(hidden.autodiff(), weight.clone(), Precision::Fp32, square);
             weight.grad(&(loss.surrogate * factor).backward()).unwrap().into_data().try_to_vec::<f32>().unwrap()
         };
         // 2 · (3 - 0) + 2 · (3 - 1) for each entry, a quarter of it.
@@ -149,10 +168,12 @@ mod tests {
     fn without_rows_the_loss_and_the_gradient_are_zero() {
         let weight: Tensor<2> = Tensor::ones([5, 3], &Device::flex()).autodiff().require_grad();
         let hidden = Tensor::zeros([0, 3], &Device::flex()).autodiff();
-        let loss = loss_head(hidden.clone(), weight.clone(), square);
+        let loss = loss_head(hidden.clone(), weight.clone(), Precision::Fp32, square);
         assert_eq!(loss.loss_sum.into_scalar::<f32>(), 0.0);
         let gradient = weight.grad(&loss.surrogate.backward()).unwrap();
         assert_eq!(gradient.into_data().try_to_vec::<f32>().unwrap(), [0.0; 15]);
-        assert!(loss_head_value(hidden, weight, |logits, rows| square(logits, rows).loss_sum).is_none());
+        assert!(
+            loss_head_value(hidden, weight, Precision::Fp32, |logits, rows| square(logits, rows).loss_sum).is_none()
+        );
     }
 }

@@ -1,15 +1,8 @@
-//! Loops that the compiler turns into vector instructions of the processor that runs them.
-
-use pulp::Arch;
+//! Loops that the compiler turns into vector instructions, see [`crate::level::vectorized`]. Products and sums are rounded
+//! apart: a processor without fused multiply-adds would call a function for each.
 
 /// Independent sums of a reduction: one AVX-512 register. Fixed, so that the order of the additions is too.
 const LANES: usize = 16;
-
-/// Runs `work` compiled for the best vector instructions that this processor has. Everything that it calls must be
-/// `#[inline(always)]`.
-pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
-    Arch::new().dispatch(work)
-}
 
 /// `Σ a · b`.
 #[inline(always)]
@@ -19,35 +12,10 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let rest: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
     for (a, b) in a_chunks.zip(b_chunks) {
         for lane in 0..LANES {
-            lanes[lane] = a[lane].mul_add(b[lane], lanes[lane]);
+            lanes[lane] += a[lane] * b[lane];
         }
     }
     lanes.iter().sum::<f32>() + rest
-}
-
-/// `target += factors[0] · rows[0] + …`, each row as long as the target. Four rows at a time: a target is read and
-/// written once for them.
-#[inline(always)]
-pub(crate) fn add_rows<'a>(target: &mut [f32], factors: &[f32], row: impl Fn(usize) -> &'a [f32]) {
-    let whole = factors.len() / 4 * 4;
-    for first in (0..whole).step_by(4) {
-        let [a, b, c, d] = [factors[first], factors[first + 1], factors[first + 2], factors[first + 3]];
-        let rows = row(first).iter().zip(row(first + 1)).zip(row(first + 2)).zip(row(first + 3));
-        for (target, (((e, f), g), h)) in target.iter_mut().zip(rows) {
-            *target = d.mul_add(*h, c.mul_add(*g, b.mul_add(*f, a.mul_add(*e, *target))));
-        }
-    }
-    for (i, factor) in factors.iter().enumerate().skip(whole) {
-        add_row(target, *factor, row(i));
-    }
-}
-
-/// `target += factor · row`.
-#[inline(always)]
-pub(crate) fn add_row(target: &mut [f32], factor: f32, row: &[f32]) {
-    for (target, value) in target.iter_mut().zip(row) {
-        *target = factor.mul_add(*value, *target);
-    }
 }
 
 /// The largest value. NaN is passed over here and shows in the exponentials.
@@ -83,6 +51,20 @@ pub(crate) fn exp_shifted(values: &mut [f32], shift: f32) -> f32 {
     lanes.iter().sum::<f32>() + rest
 }
 
+/// `Σ exp((values - shift) · scale)`.
+#[inline(always)]
+pub(crate) fn sum_exp(values: &[f32], shift: f32, scale: f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest: f32 = chunks.remainder().iter().map(|value| exp((value - shift) * scale)).sum();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            lanes[lane] += exp((chunk[lane] - shift) * scale);
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
 /// `eˣ` within 2 units in the last place from -87 to 88, and clamped outside: Cephes' `expf` (Moshier 1989), with the rounding
 /// done by adding 1.5 · 2²³, so that no step needs a scalar instruction. NaN stays NaN.
 #[inline(always)]
@@ -90,14 +72,15 @@ pub(crate) fn exp(x: f32) -> f32 {
     const ROUNDING: f32 = 12_582_912.0;
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
-    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUNDING);
+    let shifted = x * std::f32::consts::LOG2_E + ROUNDING;
     let n = shifted - ROUNDING;
-    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    // ln 2 in two parts: the product with the first is exact.
+    let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4f32;
     for coefficient in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_66, 0.5] {
-        p = p.mul_add(r, coefficient);
+        p = p * r + coefficient;
     }
-    let p = p.mul_add(r * r, r) + 1.0;
+    let p = p * (r * r) + r + 1.0;
     // The low bits of `shifted` are `n`: moved into the exponent they are 2ⁿ.
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
@@ -111,6 +94,7 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::level::vectorized;
 
     #[test]
     fn exp_is_the_exponential_to_two_units_in_the_last_place() {
@@ -135,13 +119,6 @@ mod tests {
             let sum = vectorized(|| exp_shifted(&mut exponentials, 1.0));
             let expected: f64 = a.iter().map(|a| (f64::from(*a) - 1.0).exp()).sum();
             assert!((f64::from(sum) / expected - 1.0).abs() < 1e-6);
-            let mut target = vec![1.0; 5];
-            let rows: Vec<Vec<f32>> = (0..length).map(|i| (0..5).map(|j| (i + j) as f32).collect()).collect();
-            vectorized(|| add_rows(&mut target, &b, |i| &rows[i]));
-            for (j, target) in target.iter().enumerate() {
-                let expected: f32 = 1.0 + b.iter().enumerate().map(|(i, b)| b * (i + j) as f32).sum::<f32>();
-                assert_eq!(*target, expected, "{length} {j}");
-            }
         }
     }
 }

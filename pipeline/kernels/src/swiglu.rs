@@ -10,9 +10,10 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::flex::{tensor_like, values};
+use crate::flex::{last_dimension, shaped, tensor_like, unwritten, values};
+use crate::level::vectorized;
 use crate::placement::{Implementation, implementation_for};
-use crate::simd::{sigmoid, vectorized};
+use crate::simd::sigmoid;
 
 /// Values a task handles.
 const VALUES_PER_TASK: usize = 1 << 14;
@@ -20,41 +21,41 @@ const VALUES_PER_TASK: usize = 1 << 14;
 /// `silu(gate) * up` (SwiGLU: Shazeer 2020, arXiv:2002.05202).
 ///
 /// # Shapes
-/// `gate`, `up` and the output are alike.
-pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    match implementation_for(&gate) {
+/// - `gate_up`: `[.., 2 * intermediate_size]`, the gates before the others
+/// - output: `[.., intermediate_size]`
+pub fn swiglu<const D: usize>(gate_up: Tensor<D>) -> Tensor<D> {
+    match implementation_for(&gate_up) {
         Implementation::Fused => {
-            let (gate, up) = (gate.into_dispatch(), up.into_dispatch());
-            Tensor::from_dispatch(<Dispatch as FusedSwiGlu>::fused_swiglu(gate, up))
+            Tensor::from_dispatch(<Dispatch as FusedSwiGlu>::fused_swiglu(gate_up.into_dispatch()))
         }
-        Implementation::Composed => swiglu_composed(gate, up),
+        Implementation::Composed => swiglu_composed(gate_up),
     }
 }
 
 /// [`swiglu`] from Burn's operations: the other devices' implementation, and the reference of the fused one.
-pub fn swiglu_composed<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    silu(gate) * up
+pub fn swiglu_composed<const D: usize>(gate_up: Tensor<D>) -> Tensor<D> {
+    let size = gate_up.dims()[D - 1] / 2;
+    silu(gate_up.clone().narrow(D - 1, 0, size)) * gate_up.narrow(D - 1, size, size)
 }
 
 #[backend_extension(Flex, Autodiff)]
 trait FusedSwiGlu: Backend {
-    fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl FusedSwiGlu for Flex {
-    fn fused_swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
-        forward(&gate.to_contiguous(), &up.to_contiguous())
+    fn fused_swiglu(gate_up: FlexTensor) -> FlexTensor {
+        forward(&gate_up.to_contiguous())
     }
 }
 
 impl<C: CheckpointStrategy> FusedSwiGlu for Autodiff<Flex, C> {
-    fn fused_swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (gate, gate_node) = gate.into_parts();
-        let (up, up_node) = up.into_parts();
-        let (gate, up) = (gate.to_contiguous(), up.to_contiguous());
-        let output = forward(&gate, &up);
-        match SwiGluBackward.prepare::<C>([gate_node, up_node]).compute_bound().stateful() {
-            OpsKind::Tracked(operation) => operation.finish(Saved { gate, up }, output),
+    fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+        let (gate_up, node) = gate_up.into_parts();
+        let gate_up = gate_up.to_contiguous();
+        let output = forward(&gate_up);
+        match SwiGluBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(operation) => operation.finish(gate_up, output),
             OpsKind::UnTracked(operation) => operation.finish(output),
         }
     }
@@ -63,65 +64,77 @@ impl<C: CheckpointStrategy> FusedSwiGlu for Autodiff<Flex, C> {
 #[derive(Debug)]
 struct SwiGluBackward;
 
-#[derive(Clone, Debug)]
-struct Saved {
-    gate: FlexTensor,
-    up: FlexTensor,
-}
+impl Backward<Flex, 1> for SwiGluBackward {
+    type State = FlexTensor;
 
-impl Backward<Flex, 2> for SwiGluBackward {
-    type State = Saved;
-
-    fn backward(self, ops: Ops<Saved, 2>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<FlexTensor, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let (gate_gradient, up_gradient) = backward(&ops.state, &output_gradient);
-        for (node, gradient) in ops.parents.into_iter().zip([gate_gradient, up_gradient]) {
-            if let Some(node) = node {
-                gradients.register::<Flex>(node.id, gradient);
-            }
+        let [parent] = ops.parents;
+        if let Some(node) = parent {
+            gradients.register::<Flex>(node.id, backward(&ops.state, &output_gradient));
         }
     }
 }
 
-fn forward(gate: &FlexTensor, up: &FlexTensor) -> FlexTensor {
-    let (gates, ups) = (values(gate), values(up));
-    let mut output = vec![0.0; gates.len()];
-    let tasks = output.par_chunks_mut(VALUES_PER_TASK).zip(gates.par_chunks(VALUES_PER_TASK));
-    tasks.zip(ups.par_chunks(VALUES_PER_TASK)).for_each(|((output, gates), ups)| {
-        vectorized(
-            #[inline(always)]
-            || {
-                for ((output, gate), up) in output.iter_mut().zip(gates).zip(ups) {
-                    *output = gate * sigmoid(*gate) * up;
-                }
-            },
-        )
-    });
-    tensor_like(gate, output)
+fn forward(gate_up: &FlexTensor) -> FlexTensor {
+    let size = last_dimension(gate_up) / 2;
+    let mut output = unwritten(values(gate_up).len() / 2);
+    let rows = rows_per_task(size);
+    output.par_chunks_mut(rows * size).zip(values(gate_up).par_chunks(2 * rows * size)).for_each(
+        |(output, gate_up)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (output, gate_up) in output.chunks_exact_mut(size).zip(gate_up.chunks_exact(2 * size)) {
+                        let (gates, ups) = gate_up.split_at(size);
+                        for ((output, gate), up) in output.iter_mut().zip(gates).zip(ups) {
+                            *output = gate * sigmoid(*gate) * up;
+                        }
+                    }
+                },
+            )
+        },
+    );
+    let mut shape = gate_up.layout().shape().clone();
+    let last = shape.num_dims() - 1;
+    shape[last] = size;
+    shaped(shape, output)
 }
 
 /// With `s = sigmoid(gate)`: `dgate = dy · up · s · (1 + gate · (1 - s))` and `dup = dy · gate · s`.
-fn backward(saved: &Saved, output_gradient: &FlexTensor) -> (FlexTensor, FlexTensor) {
-    let (gates, ups, gradients) = (values(&saved.gate), values(&saved.up), values(output_gradient));
-    let (mut gate_gradient, mut up_gradient) = (vec![0.0; gates.len()], vec![0.0; gates.len()]);
-    let targets = gate_gradient.par_chunks_mut(VALUES_PER_TASK).zip(up_gradient.par_chunks_mut(VALUES_PER_TASK));
-    let sources = gates.par_chunks(VALUES_PER_TASK).zip(ups.par_chunks(VALUES_PER_TASK));
-    let sources = sources.zip(gradients.par_chunks(VALUES_PER_TASK));
-    targets.zip(sources).for_each(|((gate_gradient, up_gradient), ((gates, ups), gradients))| {
+fn backward(gate_up: &FlexTensor, output_gradient: &FlexTensor) -> FlexTensor {
+    let size = last_dimension(output_gradient);
+    let mut gradient = unwritten(values(gate_up).len());
+    let task = rows_per_task(size) * size;
+    let sources = values(gate_up).par_chunks(2 * task).zip(values(output_gradient).par_chunks(task));
+    gradient.par_chunks_mut(2 * task).zip(sources).for_each(|(gradient, (gate_up, upstream))| {
         vectorized(
             #[inline(always)]
             || {
-                let sources = gates.iter().zip(ups).zip(gradients);
-                let targets = gate_gradient.iter_mut().zip(up_gradient);
-                for ((gate_gradient, up_gradient), ((gate, up), gradient)) in targets.zip(sources) {
-                    let s = sigmoid(*gate);
-                    *gate_gradient = gradient * up * s * (1.0 + gate * (1.0 - s));
-                    *up_gradient = gradient * gate * s;
+                let sources = gate_up.chunks_exact(2 * size).zip(upstream.chunks_exact(size));
+                for (gradient, (gate_up, upstream)) in gradient.chunks_exact_mut(2 * size).zip(sources) {
+                    backward_row(gradient, gate_up, upstream);
                 }
             },
         )
     });
-    (tensor_like(&saved.gate, gate_gradient), tensor_like(&saved.up, up_gradient))
+    tensor_like(gate_up, gradient)
+}
+
+#[inline(always)]
+fn backward_row(gradient: &mut [f32], gate_up: &[f32], upstream: &[f32]) {
+    let (gates, ups) = gate_up.split_at(upstream.len());
+    let (gate_gradient, up_gradient) = gradient.split_at_mut(upstream.len());
+    let targets = gate_gradient.iter_mut().zip(up_gradient);
+    for ((gate_gradient, up_gradient), ((gate, up), upstream)) in targets.zip(gates.iter().zip(ups).zip(upstream)) {
+        let s = sigmoid(*gate);
+        *gate_gradient = upstream * up * s * (1.0 + gate * (1.0 - s));
+        *up_gradient = upstream * gate * s;
+    }
+}
+
+fn rows_per_task(size: usize) -> usize {
+    VALUES_PER_TASK.div_ceil(size)
 }
 
 #[cfg(test)]
@@ -131,35 +144,32 @@ mod tests {
     use burn::tensor::Tolerance;
 
     /// More values than a task has.
-    const SHAPE: [usize; 3] = [3, 83, 71];
-
-    fn random(seed: u64) -> Tensor<3> {
-        drawn(seed, SHAPE, -9.0..9.0)
-    }
+    const SHAPE: [usize; 3] = [3, 83, 142];
 
     #[test]
     fn values_are_those_of_the_definition() {
-        let (gate, up) = (random(1), random(2));
-        let output: Vec<f32> = swiglu(gate.clone(), up.clone()).into_data().try_to_vec().unwrap();
-        let [gate, up] = [gate, up].map(|tensor| tensor.into_data().try_to_vec::<f32>().unwrap());
-        for ((gate, up), actual) in gate.iter().zip(&up).zip(&output) {
-            let (gate, up) = (f64::from(*gate), f64::from(*up));
-            let expected = gate / (1.0 + (-gate).exp()) * up;
-            assert!((f64::from(*actual) - expected).abs() < 1e-6 * expected.abs(), "{actual} {expected}");
+        let input = drawn(1, SHAPE, -9.0..9.0);
+        let [input, output] =
+            [input.clone(), swiglu(input)].map(|tensor| tensor.into_data().try_to_vec::<f32>().unwrap());
+        for (row, output) in input.chunks(SHAPE[2]).zip(output.chunks(SHAPE[2] / 2)) {
+            let (gates, ups) = row.split_at(SHAPE[2] / 2);
+            for ((gate, up), actual) in gates.iter().zip(ups).zip(output) {
+                let (gate, up) = (f64::from(*gate), f64::from(*up));
+                let expected = gate / (1.0 + (-gate).exp()) * up;
+                assert!((f64::from(*actual) - expected).abs() < 1e-6 * expected.abs(), "{actual} {expected}");
+            }
         }
     }
 
     #[test]
     fn gradients_are_those_of_the_composed_activation() {
-        let (gate, up, upstream) = (random(1), random(2), random(3).autodiff());
-        let gradients = |swiglu: fn(Tensor<3>, Tensor<3>) -> Tensor<3>| {
-            let (gate, up) = (gate.clone().autodiff().require_grad(), up.clone().autodiff().require_grad());
-            let gradients = (swiglu(gate.clone(), up.clone()) * upstream.clone()).sum().backward();
-            [gate, up].map(|input| input.grad(&gradients).unwrap().into_data())
+        let upstream = drawn(3, [SHAPE[0], SHAPE[1], SHAPE[2] / 2], -9.0..9.0).autodiff();
+        let gradient = |swiglu: fn(Tensor<3>) -> Tensor<3>| {
+            let input = drawn(1, SHAPE, -9.0..9.0).autodiff().require_grad();
+            let gradients = (swiglu(input.clone()) * upstream.clone()).sum().backward();
+            input.grad(&gradients).unwrap().into_data()
         };
-        for (fused, composed) in gradients(swiglu).into_iter().zip(gradients(swiglu_composed)) {
-            // A millionth of the largest, 81: about 16 roundings, and the composed backward pass makes as many.
-            fused.assert_approx_eq::<f32>(&composed, Tolerance::absolute(8e-5));
-        }
+        // A millionth of the largest, 81: about 16 roundings, and the composed backward pass makes as many.
+        gradient(swiglu).assert_approx_eq::<f32>(&gradient(swiglu_composed), Tolerance::absolute(8e-5));
     }
 }

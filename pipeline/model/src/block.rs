@@ -3,7 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
-use limbeck_kernels::{AttentionPlan, HeadLayout, attention, rotary_attention, rotate, swiglu};
+use limbeck_kernels::{
+    AttentionPlan, HeadLayout, HeadNorms, Precision, attention, linear_add, linears, rotary_attention, rotate,
+    split_heads, swiglu,
+};
 
 use crate::cache::{Context, LayerCache};
 use crate::layers::{Linear, RmsNorm};
@@ -47,38 +50,46 @@ impl Attention {
         }
     }
 
-    /// `[rows, tokens, hidden_size]` to the same, every token of the batch at once.
-    fn forward(&self, input: Tensor<3>, plan: &AttentionPlan) -> Tensor<3> {
-        let [queries, keys, values] = self.heads(input);
-        self.o_proj.forward(rotary_attention(queries, keys, values, plan))
+    /// `residual` plus attention over `input`, every token of the batch at once: `[rows, tokens, hidden_size]`.
+    fn forward(&self, residual: Tensor<3>, input: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        let projected = self.project(input, pass.precision);
+        let attended = rotary_attention(projected, self.norms(), self.layout, &pass.plan, pass.precision);
+        linear_add(residual, attended, self.o_proj.weight.val(), pass.precision)
     }
 
     /// [`Attention::forward`] for the tokens that follow those in `cache`.
-    fn forward_cached(&self, input: Tensor<3>, cache: &mut LayerCache, context: &Context) -> Tensor<3> {
-        let [queries, keys, values] = self.heads(input);
+    fn forward_cached(
+        &self,
+        residual: Tensor<3>,
+        input: Tensor<3>,
+        cache: &mut LayerCache,
+        context: &Context,
+    ) -> Tensor<3> {
+        let projected = self.project(input, context.precision);
+        let [queries, keys, values] = split_heads(projected, self.norms(), self.layout);
         let queries = rotate(queries.swap_dims(1, 2), &context.positions, self.rope_theta);
         let keys = rotate(keys.swap_dims(1, 2), &context.positions, self.rope_theta);
         let (keys, values) = cache.append(keys, values.swap_dims(1, 2), context.start);
-        self.o_proj.forward(attention(queries, keys, values, context.mask.clone()))
+        let attended = attention(queries, keys, values, context.mask.clone());
+        linear_add(residual, attended, self.o_proj.weight.val(), context.precision)
     }
 
-    /// Queries, keys and values before the rotary embedding: `[rows, tokens, heads, head_dim]`.
-    fn heads(&self, input: Tensor<3>) -> [Tensor<4>; 3] {
-        let [rows, tokens, _] = input.dims();
-        let HeadLayout { num_attention_heads, num_key_value_heads, head_dim } = self.layout;
-        let split = |tensor: Tensor<3>, heads: usize| tensor.reshape([rows, tokens, heads, head_dim]);
-        let queries = split(self.q_proj.forward(input.clone()), num_attention_heads);
-        let keys = split(self.k_proj.forward(input.clone()), num_key_value_heads);
-        let values = split(self.v_proj.forward(input), num_key_value_heads);
-        [norm_heads(&self.q_norm, queries), norm_heads(&self.k_norm, keys), values]
+    /// The heads of queries, keys and values side by side, see [`rotary_attention`].
+    fn project(&self, input: Tensor<3>, precision: Precision) -> Tensor<3> {
+        linears(input, [&self.q_proj, &self.k_proj, &self.v_proj].map(|layer| layer.weight.val()), precision)
+    }
+
+    fn norms(&self) -> Option<HeadNorms> {
+        let (query, key) = (self.q_norm.as_ref()?, self.k_norm.as_ref()?);
+        Some(HeadNorms { query_weight: query.weight.val(), key_weight: key.weight.val(), epsilon: query.epsilon })
     }
 }
 
-fn norm_heads(norm: &Option<RmsNorm>, heads: Tensor<4>) -> Tensor<4> {
-    match norm {
-        Some(norm) => norm.forward(heads),
-        None => heads,
-    }
+/// What one forward pass has in common for all blocks.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) plan: AttentionPlan,
+    pub(crate) precision: Precision,
 }
 
 /// The gated feed-forward layer.
@@ -98,8 +109,10 @@ impl FeedForward {
         }
     }
 
-    fn forward(&self, input: Tensor<3>) -> Tensor<3> {
-        self.down_proj.forward(swiglu(self.gate_proj.forward(input.clone()), self.up_proj.forward(input)))
+    /// `residual` plus the layer's output.
+    fn forward(&self, residual: Tensor<3>, input: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let gate_up = linears(input, [&self.gate_proj, &self.up_proj].map(|layer| layer.weight.val()), precision);
+        linear_add(residual, swiglu(gate_up), self.down_proj.weight.val(), precision)
     }
 }
 
@@ -124,18 +137,19 @@ impl Block {
     }
 
     /// `[rows, tokens, hidden_size]` to the same.
-    pub(crate) fn forward(&self, hidden: Tensor<3>, plan: &AttentionPlan) -> Tensor<3> {
-        let attended = self.self_attn.forward(self.input_layernorm.forward(hidden.clone()), plan);
-        self.feed_forward(hidden + attended)
+    pub(crate) fn forward(&self, hidden: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        let normed = self.input_layernorm.forward(hidden.clone());
+        self.feed_forward(self.self_attn.forward(hidden, normed, pass), pass.precision)
     }
 
     /// [`Block::forward`] for the tokens that follow those in `cache`.
     pub(crate) fn forward_cached(&self, hidden: Tensor<3>, cache: &mut LayerCache, context: &Context) -> Tensor<3> {
         let normed = self.input_layernorm.forward(hidden.clone());
-        self.feed_forward(hidden + self.self_attn.forward_cached(normed, cache, context))
+        self.feed_forward(self.self_attn.forward_cached(hidden, normed, cache, context), context.precision)
     }
 
-    fn feed_forward(&self, hidden: Tensor<3>) -> Tensor<3> {
-        hidden.clone() + self.mlp.forward(self.post_attention_layernorm.forward(hidden))
+    fn feed_forward(&self, hidden: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let normed = self.post_attention_layernorm.forward(hidden.clone());
+        self.mlp.forward(hidden, normed, precision)
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use limbeck_config::ModelConfig;
-use limbeck_kernels::causal_mask;
+use limbeck_kernels::{Precision, causal_mask};
 
 /// One layer's keys (after the rotary embedding) and values, allocated once.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ pub(crate) struct Context {
     pub(crate) positions: Vec<u32>,
     /// `[rows, 1, 1, tokens, start + tokens]`.
     pub(crate) mask: Tensor<5>,
+    pub(crate) precision: Precision,
 }
 
 impl Cache {
@@ -57,7 +58,7 @@ impl Cache {
     }
 
     /// The context of the next `tokens` columns, which are then taken as read.
-    pub(crate) fn advance(&mut self, tokens: usize, device: &Device) -> Context {
+    pub(crate) fn advance(&mut self, tokens: usize, precision: Precision, device: &Device) -> Context {
         let start = self.columns;
         self.columns += tokens;
         let rows = self.left_padding.len();
@@ -69,7 +70,7 @@ impl Cache {
             .collect();
         let visible = |row: usize, query: usize, key: usize| (self.left_padding[row]..=column(query)).contains(&key);
         let mask = causal_mask([rows, tokens, self.columns], visible, device);
-        Context { start, positions, mask }
+        Context { start, positions, mask, precision }
     }
 }
 

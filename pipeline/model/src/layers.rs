@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use limbeck_kernels::{linear, rms_norm};
+use limbeck_kernels::rms_norm;
 
 /// A matrix product without bias.
 #[derive(Module, Debug)]
@@ -16,15 +16,6 @@ impl Linear {
     pub fn zeros(input_size: usize, output_size: usize, device: &Device) -> Self {
         Self { weight: Param::from_tensor(Tensor::zeros([output_size, input_size], device)) }
     }
-
-    /// `input · weightᵀ`.
-    ///
-    /// # Shapes
-    /// - `input`: `[.., input_size]`
-    /// - output: `[.., output_size]`
-    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
-        linear(input, self.weight.val())
-    }
 }
 
 /// Root-mean-square normalization with a learned scale.
@@ -32,7 +23,8 @@ impl Linear {
 pub struct RmsNorm {
     /// `[hidden_size]`.
     pub weight: Param<Tensor<1>>,
-    epsilon: f32,
+    /// Added to the mean of the squares.
+    pub epsilon: f32,
 }
 
 impl RmsNorm {

@@ -3,9 +3,9 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
 use limbeck_config::ModelConfig;
-use limbeck_kernels::{AttentionPlan, linear};
+use limbeck_kernels::{AttentionPlan, Precision, linear};
 
-use crate::block::Block;
+use crate::block::{Block, Pass};
 use crate::cache::Cache;
 use crate::initialize::initialize;
 use crate::layers::{Embedding, Linear, RmsNorm};
@@ -26,6 +26,8 @@ pub struct Transformer {
     lm_head: Option<Linear>,
     #[module(skip)]
     config: ModelConfig,
+    #[module(skip)]
+    precision: Precision,
 }
 
 impl Transformer {
@@ -43,12 +45,22 @@ impl Transformer {
             norm: RmsNorm::new(config.hidden_size, config.rms_norm_eps, device),
         };
         let lm_head = (!config.tie_word_embeddings).then(vocabulary);
-        Self { model, lm_head, config: config.clone() }
+        Self { model, lm_head, config: config.clone(), precision: Precision::Fp32 }
     }
 
     /// The shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// The model with its products in `precision`; its weights stay 32-bit floats. [`Precision::Fp32`] before.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// What the inputs of its products are rounded to.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Where the parameters are, without autodiff.
@@ -80,7 +92,8 @@ impl Transformer {
         let config = &self.config;
         let plan = AttentionPlan::new(positions, sequence_length, config.head_dim, config.rope_theta, &device);
         let hidden = self.embed(inputs, sequence_length, &device);
-        let hidden = self.model.layers.iter().fold(hidden, |hidden, block| block.forward(hidden, &plan));
+        let pass = Pass { plan, precision: self.precision };
+        let hidden = self.model.layers.iter().fold(hidden, |hidden, block| block.forward(hidden, &pass));
         self.model.norm.forward(hidden).reshape([inputs.len(), config.hidden_size])
     }
 
@@ -89,7 +102,7 @@ impl Transformer {
     /// # Shapes
     /// As [`Transformer::hidden`]; output: `[rows * sequence_length, vocab_size]`
     pub fn logits(&self, inputs: &[u32], positions: &[u32], sequence_length: usize) -> Tensor<2> {
-        linear(self.hidden(inputs, positions, sequence_length), self.output_weight())
+        linear(self.hidden(inputs, positions, sequence_length), self.output_weight(), self.precision)
     }
 
     /// The logits of each row's last token, after reading `inputs` behind what `cache` holds.
@@ -99,14 +112,14 @@ impl Transformer {
     /// - output: `[rows, vocab_size]`
     pub(crate) fn next_logits(&self, inputs: &[u32], tokens: usize, cache: &mut Cache) -> Tensor<2> {
         let device = self.device();
-        let context = cache.advance(tokens, &device);
+        let context = cache.advance(tokens, self.precision, &device);
         let mut hidden = self.embed(inputs, tokens, &device);
         for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
             hidden = block.forward_cached(hidden, layer, &context);
         }
         let last = hidden.narrow(1, tokens - 1, 1); // [rows, 1, hidden_size]
         let last = self.model.norm.forward(last).reshape([inputs.len() / tokens, self.config.hidden_size]);
-        linear(last, self.output_weight())
+        linear(last, self.output_weight(), self.precision)
     }
 
     fn embed(&self, inputs: &[u32], tokens: usize, device: &Device) -> Tensor<3> {

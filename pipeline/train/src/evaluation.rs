@@ -64,7 +64,7 @@ pub fn evaluate(model: &Transformer, data: &Mixture, rows_per_batch: usize, mut 
 fn loss_sum(model: &Transformer, batch: &Batch) -> f64 {
     let rows = TargetRows::of(batch, &model.device());
     let hidden = rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
-    let sum = loss_head_value(hidden, model.output_weight(), |logits, chunk| {
+    let sum = loss_head_value(hidden, model.output_weight(), model.precision(), |logits, chunk| {
         cross_entropy_sum(logits, rows.targets.clone().narrow(0, chunk.start, chunk.len()))
     });
     sum.map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()))

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use limbeck_config::Divergence;
 use limbeck_data::Batch;
-use limbeck_kernels::{HeadLoss, loss_head};
+use limbeck_kernels::{HeadLoss, linear, loss_head};
 use limbeck_loss::{cross_entropy, divergence, mix};
 use limbeck_model::Transformer;
 
@@ -28,7 +28,7 @@ pub fn next_token_loss(model: &Transformer, batch: &Batch) -> HeadLoss {
     let device = model.device();
     let rows = TargetRows::of(batch, &device);
     let hidden = rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
-    loss_head(hidden, model.output_weight(), |logits, chunk| {
+    loss_head(hidden, model.output_weight(), model.precision(), |logits, chunk| {
         cross_entropy(logits, rows.targets.clone().narrow(0, chunk.start, chunk.len()))
     })
 }
@@ -59,9 +59,9 @@ impl Objective for Distillation {
         let vocab_size = model.config().vocab_size.min(self.teacher.config().vocab_size);
         let weight = |model: &Transformer| model.output_weight().narrow(0, 0, vocab_size);
         let (teacher_hidden, teacher_weight) = (hidden(&self.teacher), weight(&self.teacher));
-        loss_head(hidden(model), weight(model), |logits, chunk| {
+        loss_head(hidden(model), weight(model), model.precision(), |logits, chunk| {
             let teacher_rows = teacher_hidden.clone().narrow(0, chunk.start, chunk.len());
-            let teacher_logits = teacher_rows.matmul(teacher_weight.clone().transpose()); // [chunk, vocab_size]
+            let teacher_logits = linear(teacher_rows, teacher_weight.clone(), self.teacher.precision()); // [chunk, vocab_size]
             let targets = rows.targets.clone().narrow(0, chunk.start, chunk.len());
             mix(
                 self.ce_weight,

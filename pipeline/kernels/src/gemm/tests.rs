@@ -1,0 +1,88 @@
+//! Every kernel that this processor has against sums in 64 bits.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::level::available;
+
+fn random(length: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed;
+    let next = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..length).map(next).collect()
+}
+
+/// A matrix of random values: contiguous, with values between its rows, or the transpose of such a one.
+fn matrix(values: &[f32], rows: usize, columns: usize, gap: usize, transposed: bool) -> Matrix<'_> {
+    if transposed {
+        Matrix::new(values, columns, rows, rows + gap).transposed()
+    } else {
+        Matrix::new(values, rows, columns, columns + gap)
+    }
+}
+
+fn check(level: Level, precision: Precision, [m, n, k]: [usize; 3], gap: usize, transposed: [bool; 2]) {
+    let room = |a: usize, b: usize| (a + gap) * (b + gap);
+    let (left, right) = (random(room(m, k), 1), random(room(k, n), 2));
+    let (left, right) = (matrix(&left, m, k, gap, transposed[0]), matrix(&right, k, n, gap, transposed[1]));
+    // Poison: every value of the product must be written, and nothing between its rows.
+    let mut output = vec![f32::NAN; m * (n + gap)];
+    for mode in [Output::Replace, Output::Add] {
+        let blocks = Blocks { left, right, output: &mut output, row_stride: n + gap, mode };
+        with_kernel_of(level, precision, blocks);
+    }
+    let round = |value: f32| if precision == Precision::Bf16 { fp32::rounded(value) } else { value };
+    for row in 0..m {
+        for column in 0..n + gap {
+            let actual = output[row * (n + gap) + column];
+            if column >= n {
+                assert!(actual.is_nan(), "{level:?} wrote between the rows");
+                continue;
+            }
+            let term = |i| f64::from(round(left.value(row, i))) * f64::from(round(right.value(i, column)));
+            let expected = 2.0 * (0..k).map(term).sum::<f64>();
+            // Sums of k products up to 1 in 32 bits.
+            let tolerance = 3e-7 * (k as f64 + 4.0);
+            assert!((f64::from(actual) - expected).abs() <= tolerance, "{level:?} {precision:?} {row} {column}");
+        }
+    }
+}
+
+fn check_all(sizes: [usize; 3], gap: usize, transposed: [bool; 2]) {
+    for level in available() {
+        for precision in [Precision::Fp32, Precision::Bf16] {
+            check(level, precision, sizes, gap, transposed);
+        }
+    }
+}
+
+#[test]
+fn blocks_of_every_dimension_add_up() {
+    // More than a block deep at every kernel, more panels than a task has, and rests everywhere.
+    check_all([341, 37, 5], 0, [false, true]);
+    check_all([3, 4103, 2], 1, [false, false]);
+    check_all([15, 33, 1061], 2, [true, true]);
+}
+
+#[test]
+fn nothing_times_nothing_is_zero() {
+    for level in available() {
+        let mut output = [f32::NAN; 6];
+        let (left, right) = (Matrix::new(&[], 2, 0, 0), Matrix::new(&[], 0, 3, 3));
+        let blocks = Blocks { left, right, output: &mut output, row_stride: 3, mode: Output::Replace };
+        with_kernel_of(level, Precision::Fp32, blocks);
+        assert_eq!(output, [0.0; 6]);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn products_of_any_size_and_layout_are_sums(
+        m in 1usize..70, n in 1usize..70, k in 1usize..70, gap in 0usize..3, left: bool, right: bool
+    ) {
+        check_all([m, n, k], gap, [left, right]);
+    }
+}

@@ -1,0 +1,145 @@
+//! Losses of rows of logits on the CPU, each while its row is in the cache.
+
+use burn::backend::Flex;
+use burn::tensor::{Int, Shape, Tensor};
+use burn_flex::FlexTensor;
+use rayon::prelude::*;
+
+use crate::flex::{last_dimension, shaped, values};
+use crate::level::vectorized;
+use crate::loss_head::ChunkLoss;
+use crate::simd::{exp, exp_shifted, largest, sum_exp};
+
+/// Values that a task handles at least.
+const VALUES_PER_TASK: usize = 1 << 15;
+
+/// `Σ -ln softmax(logits)[target]`, gradient `softmax(logits) - onehot(target)`, which overwrites the logits unless
+/// somebody else holds them.
+///
+/// # Shapes
+/// - `logits`: `[rows, vocab_size]`
+/// - `targets`: `[rows]`
+///
+/// # Panics
+/// If [`crate::implementation_for`] the logits is not fused.
+pub fn cross_entropy_rows(logits: Tensor<2>, targets: Tensor<1, Int>) -> ChunkLoss {
+    let mut logits = primitive(logits);
+    let targets = indices(targets);
+    let vocab_size = last_dimension(&logits);
+    let rows = rows_per_task(vocab_size);
+    let tasks = logits.storage_mut::<f32>().par_chunks_mut(rows * vocab_size).zip(targets.par_chunks(rows));
+    let losses = tasks.map(|(logits, targets)| {
+        vectorized(
+            #[inline(always)]
+            || logits.chunks_mut(vocab_size).zip(targets).map(|(row, target)| cross_entropy_row(row, *target)).sum(),
+        )
+    });
+    chunk_loss(losses.collect(), logits)
+}
+
+/// The value of [`cross_entropy_rows`] alone, to the last bit: `[1]`.
+///
+/// # Shapes
+/// As [`cross_entropy_rows`].
+///
+/// # Panics
+/// As [`cross_entropy_rows`].
+pub fn cross_entropy_sum_rows(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+    let logits = primitive(logits);
+    let targets = indices(targets);
+    let vocab_size = last_dimension(&logits);
+    let rows = rows_per_task(vocab_size);
+    let tasks = values(&logits).par_chunks(rows * vocab_size).zip(targets.par_chunks(rows));
+    let losses = tasks.map(|(logits, targets)| {
+        vectorized(
+            #[inline(always)]
+            || {
+                let rows = logits.chunks(vocab_size).zip(targets);
+                rows.map(|(row, target)| {
+                    let largest = largest(row);
+                    f64::from(sum_exp(row, largest, 1.0)).ln() + f64::from(largest - row[*target])
+                })
+                .sum::<f64>()
+            },
+        )
+    });
+    sum(losses.collect())
+}
+
+fn indices(targets: Tensor<1, Int>) -> Vec<usize> {
+    targets.into_data().iter::<i64>().map(|target| target as usize).collect()
+}
+
+#[inline(always)]
+fn cross_entropy_row(row: &mut [f32], target: usize) -> f64 {
+    let target_logit = row[target];
+    let largest = largest(row);
+    let sum = exp_shifted(row, largest);
+    let scale = sum.recip();
+    row.iter_mut().for_each(|value| *value *= scale);
+    row[target] -= 1.0;
+    f64::from(sum).ln() + f64::from(largest - target_logit)
+}
+
+/// `T² Σ p (ln p - ln q)` with `p = softmax(teacher / T)`, `q = softmax(student / T)`, and its gradient `T (q - p)`, which
+/// overwrites the student's logits unless somebody else holds them.
+///
+/// # Shapes
+/// - `student`, `teacher`: `[rows, vocab_size]`
+///
+/// # Panics
+/// If [`crate::implementation_for`] the logits is not fused.
+pub fn forward_kl_rows(student: Tensor<2>, teacher: Tensor<2>, temperature: f32) -> ChunkLoss {
+    let (mut student, teacher) = (primitive(student), primitive(teacher));
+    let vocab_size = last_dimension(&student);
+    let task = rows_per_task(vocab_size) * vocab_size;
+    let tasks = student.storage_mut::<f32>().par_chunks_mut(task).zip(values(&teacher).par_chunks(task));
+    let losses = tasks.map(|(student, teacher)| {
+        vectorized(
+            #[inline(always)]
+            || {
+                let rows = student.chunks_mut(vocab_size).zip(teacher.chunks(vocab_size));
+                rows.map(|(student, teacher)| forward_kl_row(student, teacher, temperature)).sum()
+            },
+        )
+    });
+    chunk_loss(losses.collect(), student)
+}
+
+#[inline(always)]
+fn forward_kl_row(student: &mut [f32], teacher: &[f32], temperature: f32) -> f64 {
+    let scale = temperature.recip();
+    let (student_shift, teacher_shift) = (largest(student), largest(teacher));
+    let student_log_sum = sum_exp(student, student_shift, scale).ln();
+    let teacher_log_sum = sum_exp(teacher, teacher_shift, scale).ln();
+    let mut lanes = [0.0f32; 16];
+    for (student, teacher) in student.chunks_mut(16).zip(teacher.chunks(16)) {
+        for ((student, teacher), lane) in student.iter_mut().zip(teacher).zip(&mut lanes) {
+            let log_q = (*student - student_shift) * scale - student_log_sum;
+            let log_p = (*teacher - teacher_shift) * scale - teacher_log_sum;
+            let p = exp(log_p);
+            *lane += p * (log_p - log_q);
+            *student = temperature * (exp(log_q) - p);
+        }
+    }
+    f64::from(temperature).powi(2) * lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>()
+}
+
+fn primitive(tensor: Tensor<2>) -> FlexTensor {
+    let tensor = tensor.try_into_primitive::<Flex>().expect("untracked, on the flex backend");
+    // Not `to_contiguous` where it is: that would share the buffer, and a shared one is copied before it is written.
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+fn rows_per_task(vocab_size: usize) -> usize {
+    VALUES_PER_TASK.div_ceil(vocab_size)
+}
+
+fn chunk_loss(losses: Vec<f64>, logit_gradient: FlexTensor) -> ChunkLoss {
+    ChunkLoss { loss_sum: sum(losses), logit_gradient: Tensor::from_primitive::<Flex>(logit_gradient) }
+}
+
+/// The tasks' sums have one order, whatever the threads.
+fn sum(losses: Vec<f64>) -> Tensor<1> {
+    Tensor::from_primitive::<Flex>(shaped(Shape::new([1]), vec![losses.iter().sum::<f64>() as f32]))
+}
