@@ -62,9 +62,10 @@ fn a_check_prints_the_resolved_config_and_writes_no_checkpoint() -> anyhow::Resu
         [("pretrain", TrainingStage::Pretrain), ("sft", TrainingStage::Sft), ("distill", TrainingStage::Distill)]
     {
         let resolved = check(stage)?;
-        let config = load_training(kind, &sandbox.path(&format!("resolved/{stage}.toml")), &[])?;
+        let mut config = load_training(kind, &sandbox.path(&format!("resolved/{stage}.toml")), &[])?;
         assert_eq!((config.run.seed, config.train.keep_checkpoints), (77, 2), "{resolved}");
         let same = load_training(kind, &sandbox.path(&format!("configs/{stage}.toml")), &["run.seed=77".into()])?;
+        assert!(config.train.precision.take().is_some() && same.train.precision.is_none(), "the device's is written");
         assert_eq!(config, same);
     }
     check("export-model")?;

@@ -48,15 +48,16 @@ pub fn print(
 }
 
 /// Weights, gradients and two moments in 32 bits, and what the backward pass keeps of a micro-batch: for each block and
-/// token about 14 vectors of the hidden size, 4 of the feed-forward size, and three score matrices, plus the loss head's
-/// chunk three times.
+/// token four vectors of the hidden size, the heads before and behind attention, and three vectors of the feed-forward
+/// size, plus the loss head's chunk and a block's gradients.
 fn memory_bytes(shape: &ModelConfig, config: &TrainingConfig) -> f64 {
     let state = 4 * shape.parameter_count();
     let tokens = config.micro_batch_size() * config.data.sequence_length;
     let heads = shape.num_attention_heads * shape.head_dim + 2 * shape.num_key_value_heads * shape.head_dim;
-    let vectors = 8 * shape.hidden_size + 6 * heads + 5 * shape.intermediate_size;
-    let scores = 3 * shape.num_attention_heads * config.data.sequence_length;
-    let activations = shape.num_hidden_layers * tokens * (vectors + scores);
-    let head = 3 * (1usize << 22).min(tokens * shape.vocab_size);
+    let vectors =
+        4 * shape.hidden_size + heads + shape.num_attention_heads * shape.head_dim + 3 * shape.intermediate_size;
+    // One more block, for the gradients of the one that the backward pass is in.
+    let activations = (shape.num_hidden_layers + 1) * tokens * vectors;
+    let head = (1usize << 22).min(tokens * shape.vocab_size);
     4.0 * (state + activations + head) as f64
 }

@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use clap::ValueEnum;
+use limbeck_config::Precision;
 
 use crate::failure::Failure;
 
@@ -23,11 +24,41 @@ pub enum DeviceChoice {
     Cuda,
 }
 
+/// The arithmetic of a training on `device`: what the config says, else what the device does best. Says which on stderr.
+///
+/// # Errors
+/// If the device does not have what the config says.
+pub fn precision(named: Option<Precision>, device: &Device) -> Result<Precision, Failure> {
+    let fused = limbeck_kernels::has_fused_operators(device);
+    if named == Some(Precision::Bf16) && !fused {
+        return Err(Failure::usage(anyhow::anyhow!(
+            "train.precision is `bf16`, must be `fp32` on this device; hint: use `fp32`, or `--device cpu`"
+        )));
+    }
+    let faster = fused && limbeck_kernels::multiplies_bf16_faster();
+    let precision = named.unwrap_or(if faster { Precision::Bf16 } else { Precision::Fp32 });
+    let name = if precision == Precision::Bf16 { "bf16" } else { "fp32" };
+    eprintln!(
+        "precision: {name} ({})",
+        if named.is_some() { "train.precision" } else { "the faster one of this device" }
+    );
+    Ok(precision)
+}
+
+/// The precision of the products of such a training.
+pub fn of_products(precision: Precision) -> limbeck_kernels::Precision {
+    match precision {
+        Precision::Fp32 => limbeck_kernels::Precision::Fp32,
+        Precision::Bf16 => limbeck_kernels::Precision::Bf16,
+    }
+}
+
 /// The device of `choice`, without autodiff. Says on stderr which one `auto` took and why.
 ///
 /// # Errors
-/// If the build lacks the device's feature, or the machine the device.
+/// If the build lacks the device's feature, or the machine the device, or `LIMBECK_SIMD` names what there is not.
 pub fn open(choice: DeviceChoice) -> Result<Device, Failure> {
+    limbeck_kernels::simd_level().map_err(|error| Failure::usage(anyhow::anyhow!(error)))?;
     if choice == DeviceChoice::Auto {
         return Ok(automatic());
     }

@@ -10,8 +10,8 @@ use limbeck_train::{Distillation, NextToken, Objective};
 
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
-use crate::source;
 use crate::training::{self, Stage};
+use crate::{device, source};
 
 /// Arguments of `distill`.
 #[derive(Args, Clone, Debug)]
@@ -53,8 +53,10 @@ fn distillation(
         .check_same(&source.tokenizer)
         .context("data.tokenizer is not the tokenizer of teacher.from")
         .map_err(Failure::usage)?;
+    // Resolved by the time that the objective is made.
+    let precision = config.train.precision.map_or(limbeck_kernels::Precision::Fp32, device::of_products);
     let objective = Distillation {
-        teacher: source.model,
+        teacher: source.model.with_precision(precision),
         divergence: distill.divergence,
         temperature: distill.temperature,
         ce_weight: distill.ce_weight,

@@ -41,10 +41,12 @@ struct Start {
 /// # Errors
 /// Status 2 for everything that is found wrong before the first step, status 1 for what happens after it.
 pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
-    let config = load_training(stage.kind, &args.config.config, &args.config.set).map_err(Failure::usage)?;
+    let mut config = load_training(stage.kind, &args.config.config, &args.config.set).map_err(Failure::usage)?;
     let out = args.out.clone().unwrap_or_else(|| run_directory(&config.run.name, stage.directory));
     let directory = if args.check { None } else { Some(open_directory(&out, args, &config)?) };
     let device = device::open(args.device)?;
+    let precision = device::precision(config.train.precision, &device)?;
+    config.train.precision = Some(precision);
     let start = start(&config, &device.clone().autodiff())?;
     let (objective, teacher) = (stage.objective)(&config, &start.tokenizer, &device)?;
     let train = tokenised::open(&config, &config.data.train, &start.tokenizer)?;
@@ -54,7 +56,8 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     };
     let toml = to_toml(&config).map_err(Failure::usage)?;
     let Some(directory) = directory else {
-        check::print(&config, &toml, start.model, objective.as_ref(), &train)?;
+        let model = start.model.with_precision(device::of_products(precision));
+        check::print(&config, &toml, model, objective.as_ref(), &train)?;
         return Ok(Completion::Complete { path: None });
     };
     let header = ManifestHeader {
@@ -76,7 +79,8 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         eprintln!("{}: already complete", stage.kind.name());
         return Ok(Completion::Complete { path: Some(path.clone()) });
     }
-    let (trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
+    let (mut trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
+    trainer.model = trainer.model.with_precision(device::of_products(precision));
     let progress =
         Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
     // From here on the directory holds a run, so everything that can be refused was.

@@ -16,6 +16,8 @@ use crate::weights::{DistillSection, StartSection, TeacherSection};
 pub enum Precision {
     /// 32-bit floats everywhere.
     Fp32,
+    /// Inputs of matrix products rounded to 16-bit brain floats; weights, sums and everything else stay 32-bit.
+    Bf16,
 }
 
 /// `[train]`.
@@ -33,9 +35,9 @@ pub struct TrainSection {
     /// Rows of one forward pass; default: the whole step. Does not change what is learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_size: Option<usize>,
-    /// Arithmetic.
-    #[serde(default = "fp32")]
-    pub precision: Precision,
+    /// Arithmetic; default: `bf16` where the device multiplies it faster, else `fp32`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Steps between two rows of `metrics.jsonl`.
     #[serde(default = "one_step")]
     pub log_every: u64,
@@ -256,10 +258,6 @@ impl TrainSection {
 /// The largest divisor of `rows` under `size`, of the few thousand that are worth a look.
 fn divisor_below(rows: usize, size: usize) -> usize {
     (1..size.min(rows)).rev().take(4096).find(|divisor| rows.is_multiple_of(*divisor)).unwrap_or(1)
-}
-
-fn fp32() -> Precision {
-    Precision::Fp32
 }
 
 fn one_step() -> u64 {

@@ -40,6 +40,17 @@ pub fn simd_level() -> Result<&'static str, String> {
     Ok(forced()?.unwrap_or_else(|| best(available())).name())
 }
 
+/// Whether the processor has instructions for products of 16-bit brain floats.
+pub fn multiplies_bf16_faster() -> bool {
+    match level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx(_) | Level::Avx512Bf16(_) => true,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512(_) | Level::Avx2(_) => false,
+        Level::Portable => false,
+    }
+}
+
 fn forced() -> Result<Option<Level>, String> {
     let Ok(name) = std::env::var(SIMD_VARIABLE) else { return Ok(None) };
     let available = available();

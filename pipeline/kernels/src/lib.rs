@@ -10,6 +10,7 @@ mod attention_blocks;
 mod attention_heads;
 #[cfg(test)]
 mod drawn;
+mod embedding;
 mod flex;
 mod fused_attention;
 mod fused_linear;
@@ -24,15 +25,16 @@ mod row_losses;
 mod simd;
 mod swiglu;
 
-pub use adamw::{AdamWUpdate, Moments, adamw_update};
+pub use adamw::{AdamWUpdate, Moments, adamw_update, sum_of_squares};
 pub use attention::{
     AttentionPlan, HeadLayout, HeadNorms, attention, causal_mask, rotary_attention, rotate, split_heads,
 };
+pub use embedding::{embedding, embedding_composed};
 pub use gemm::Precision;
-pub use level::{SIMD_VARIABLE, simd_level};
+pub use level::{SIMD_VARIABLE, multiplies_bf16_faster, simd_level};
 pub use linear::{linear, linear_add, linear_composed, linears};
 pub use loss_head::{ChunkLoss, HeadLoss, loss_head, loss_head_composed, loss_head_value};
-pub use placement::{Implementation, implementation_for};
+pub use placement::{Implementation, has_fused_operators, implementation_for};
 pub use rms_norm::{rms_norm, rms_norm_composed};
 pub use row_losses::{cross_entropy_rows, cross_entropy_sum_rows, forward_kl_rows};
 pub use swiglu::{swiglu, swiglu_composed};

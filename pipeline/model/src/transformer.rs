@@ -1,9 +1,9 @@
 //! Embedding, blocks, final norm, output weights.
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData, module::embedding};
+use burn::tensor::{Device, Tensor};
 use limbeck_config::ModelConfig;
-use limbeck_kernels::{AttentionPlan, Precision, linear};
+use limbeck_kernels::{AttentionPlan, Precision, embedding, linear};
 
 use crate::block::{Block, Pass};
 use crate::cache::Cache;
@@ -91,7 +91,7 @@ impl Transformer {
         let device = self.device();
         let config = &self.config;
         let plan = AttentionPlan::new(positions, sequence_length, config.head_dim, config.rope_theta, &device);
-        let hidden = self.embed(inputs, sequence_length, &device);
+        let hidden = embedding(self.model.embed_tokens.weight.val(), inputs, sequence_length);
         let pass = Pass { plan, precision: self.precision };
         let hidden = self.model.layers.iter().fold(hidden, |hidden, block| block.forward(hidden, &pass));
         self.model.norm.forward(hidden).reshape([inputs.len(), config.hidden_size])
@@ -113,19 +113,13 @@ impl Transformer {
     pub(crate) fn next_logits(&self, inputs: &[u32], tokens: usize, cache: &mut Cache) -> Tensor<2> {
         let device = self.device();
         let context = cache.advance(tokens, self.precision, &device);
-        let mut hidden = self.embed(inputs, tokens, &device);
+        let mut hidden = embedding(self.model.embed_tokens.weight.val(), inputs, tokens);
         for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
             hidden = block.forward_cached(hidden, layer, &context);
         }
         let last = hidden.narrow(1, tokens - 1, 1); // [rows, 1, hidden_size]
         let last = self.model.norm.forward(last).reshape([inputs.len() / tokens, self.config.hidden_size]);
         linear(last, self.output_weight(), self.precision)
-    }
-
-    fn embed(&self, inputs: &[u32], tokens: usize, device: &Device) -> Tensor<3> {
-        let ids: Vec<i32> = inputs.iter().map(|id| *id as i32).collect();
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [inputs.len() / tokens, tokens]), device);
-        embedding(self.model.embed_tokens.weight.val(), ids)
     }
 }
 

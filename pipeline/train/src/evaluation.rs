@@ -1,7 +1,7 @@
 //! Loss on held-out data.
 
 use limbeck_data::{Batch, Mixture};
-use limbeck_kernels::loss_head_value;
+use limbeck_kernels::{Precision, loss_head_value};
 use limbeck_loss::cross_entropy_sum;
 use limbeck_model::Transformer;
 use serde::Serialize;
@@ -44,9 +44,9 @@ impl Score {
     }
 }
 
-/// The score of `model` on every entry of `data`, each segment once. `on_batch` is told after each batch.
+/// The score of `model` on every entry of `data`, each segment once, in 32-bit floats whatever it trains in. `on_batch` is told after each batch.
 pub fn evaluate(model: &Transformer, data: &Mixture, rows_per_batch: usize, mut on_batch: impl FnMut()) -> Vec<Score> {
-    let model = model.clone().without_autodiff();
+    let model = model.clone().without_autodiff().with_precision(Precision::Fp32);
     let mut scores = Vec::new();
     for entry in data.evaluation(rows_per_batch) {
         let (mut nats, mut target_tokens) = (0.0, 0);

@@ -7,7 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use glob::Pattern;
 use limbeck_config::OptimizerSection;
-use limbeck_kernels::{AdamWUpdate, Moments, adamw_update};
+use limbeck_kernels::{AdamWUpdate, Moments, adamw_update, sum_of_squares};
 use limbeck_model::{HostTensor, ModulePath, NamedTensors};
 
 use crate::error::TrainError;
@@ -168,7 +168,7 @@ struct Squares<'a> {
 impl ModuleVisitor for Squares<'_> {
     fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(parameter.id) {
-            self.sums.push(gradient.square().sum());
+            self.sums.push(sum_of_squares(gradient));
         }
     }
 }
