@@ -30,7 +30,7 @@ impl<'a> Matrix<'a> {
     }
 
     pub(crate) fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
-        debug_assert!(rows.end <= self.rows && columns.end <= self.columns);
+        assert!(rows.end <= self.rows && columns.end <= self.columns, "a block of the matrix");
         let start = rows.start * self.row_stride + columns.start * self.column_stride;
         Self { values: self.values.get(start..).unwrap_or(&[]), rows: rows.len(), columns: columns.len(), ..self }
     }
@@ -39,6 +39,11 @@ impl<'a> Matrix<'a> {
     #[inline(always)]
     pub(crate) fn from(&self, row: usize, column: usize) -> &'a [f32] {
         &self.values[row * self.row_stride + column * self.column_stride..]
+    }
+
+    /// The first value, from which the strides count.
+    pub(crate) fn as_ptr(&self) -> *const f32 {
+        self.values.as_ptr()
     }
 
     #[inline(always)]

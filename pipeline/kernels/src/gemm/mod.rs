@@ -11,6 +11,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 mod fp32;
+#[cfg(target_arch = "x86_64")]
+mod library;
 mod matrix;
 mod pack;
 
@@ -29,7 +31,7 @@ use bf16::Avx512Bf16;
 use fp32::Fp32;
 
 /// Packed words of a row in a block: a right panel of 32 columns is 32 KiB.
-const WORDS_PER_BLOCK: usize = 256;
+const WORDS_PER_BLOCK: usize = 384;
 /// Columns of a block: what is packed of the right operand at once is at most 4 MiB.
 const COLUMN_BLOCK: usize = 4096;
 /// Left panels that a task packs at most: about 350 KiB.
@@ -129,7 +131,13 @@ pub(crate) fn multiply(
     row_stride: usize,
     mode: Output,
 ) {
-    with_kernel(precision, Blocks { left, right, output, row_stride, mode });
+    match (precision, level()) {
+        #[cfg(target_arch = "x86_64")]
+        (Precision::Fp32, Level::Amx(_) | Level::Avx512Bf16(_) | Level::Avx512(_)) => {
+            library::multiply(left, right, output, row_stride, mode);
+        }
+        _ => with_kernel(precision, Blocks { left, right, output, row_stride, mode }),
+    }
 }
 
 struct Blocks<'a, 'b> {

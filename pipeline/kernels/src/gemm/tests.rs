@@ -23,39 +23,56 @@ fn matrix(values: &[f32], rows: usize, columns: usize, gap: usize, transposed: b
     }
 }
 
-fn check(level: Level, precision: Precision, [m, n, k]: [usize; 3], gap: usize, transposed: [bool; 2]) {
+/// A way to carry a product out.
+type Multiply<'a> = &'a dyn Fn(Matrix<'_>, Matrix<'_>, &mut [f32], usize, Output);
+
+fn check_level(level: Level, precision: Precision, sizes: [usize; 3], gap: usize, transposed: [bool; 2]) {
+    let multiply = |left: Matrix<'_>, right: Matrix<'_>, output: &mut [f32], row_stride, mode| {
+        with_kernel_of(level, precision, Blocks { left, right, output, row_stride, mode });
+    };
+    check(&multiply, precision, sizes, gap, transposed);
+}
+
+fn check(multiply: Multiply<'_>, precision: Precision, [m, n, k]: [usize; 3], gap: usize, transposed: [bool; 2]) {
     let room = |a: usize, b: usize| (a + gap) * (b + gap);
     let (left, right) = (random(room(m, k), 1), random(room(k, n), 2));
     let (left, right) = (matrix(&left, m, k, gap, transposed[0]), matrix(&right, k, n, gap, transposed[1]));
     // Poison: every value of the product must be written, and nothing between its rows.
     let mut output = vec![f32::NAN; m * (n + gap)];
     for mode in [Output::Replace, Output::Add] {
-        let blocks = Blocks { left, right, output: &mut output, row_stride: n + gap, mode };
-        with_kernel_of(level, precision, blocks);
+        multiply(left, right, &mut output, n + gap, mode);
     }
     let round = |value: f32| if precision == Precision::Bf16 { fp32::rounded(value) } else { value };
     for row in 0..m {
         for column in 0..n + gap {
             let actual = output[row * (n + gap) + column];
             if column >= n {
-                assert!(actual.is_nan(), "{level:?} wrote between the rows");
+                assert!(actual.is_nan(), "written between the rows");
                 continue;
             }
             let term = |i| f64::from(round(left.value(row, i))) * f64::from(round(right.value(i, column)));
             let expected = 2.0 * (0..k).map(term).sum::<f64>();
             // Sums of k products up to 1 in 32 bits.
             let tolerance = 3e-7 * (k as f64 + 4.0);
-            assert!((f64::from(actual) - expected).abs() <= tolerance, "{level:?} {precision:?} {row} {column}");
+            assert!(
+                (f64::from(actual) - expected).abs() <= tolerance,
+                "{precision:?} {row} {column}: {actual} {expected}"
+            );
         }
     }
 }
 
+/// Every level, and what this process takes.
 fn check_all(sizes: [usize; 3], gap: usize, transposed: [bool; 2]) {
     for level in available() {
         for precision in [Precision::Fp32, Precision::Bf16] {
-            check(level, precision, sizes, gap, transposed);
+            check_level(level, precision, sizes, gap, transposed);
         }
     }
+    let taken = |left: Matrix<'_>, right: Matrix<'_>, output: &mut [f32], row_stride, mode| {
+        multiply(Precision::Fp32, left, right, output, row_stride, mode);
+    };
+    check(&taken, Precision::Fp32, sizes, gap, transposed);
 }
 
 #[test]
