@@ -36,6 +36,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod capture;
 mod conform;
 mod data;
 mod document;
@@ -57,6 +58,7 @@ mod tests;
 mod training;
 mod weights;
 
+pub use capture::{CaptureSection, LogitsCodec};
 pub use data::{DataEntry, DataKind, DataSection};
 pub use export::{ExportConfig, ExportFormat, ExportSection};
 pub use load::{StageConfig, load, load_training, to_toml};

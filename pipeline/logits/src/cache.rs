@@ -1,0 +1,182 @@
+//! Reading a cache: any segment, in any order, without the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use limbeck_config::Divergence;
+use rayon::prelude::*;
+
+use crate::check::{Expected, check_expected, check_pairing};
+use crate::error::LogitsError;
+use crate::header::CacheHeader;
+use crate::part::Part;
+use crate::parts::{PartFile, check_complete, list};
+use crate::segment::{SegmentKey, SegmentRequest};
+use crate::targets::{CachedTargets, Refusal, append};
+
+/// Parts that stay open at most: their files are mapped, so what counts is their metadata, about 100 bytes a row.
+const OPEN_PARTS: usize = 128;
+
+/// A complete cache whose every byte was verified.
+///
+/// Memory: an index of 24 bytes a segment, and the metadata of at most 128 parts.
+pub struct Cache {
+    directory: PathBuf,
+    header: CacheHeader,
+    hash: blake3::Hash,
+    files: Vec<PartFile>,
+    /// Ascending: each segment with its part and the segment's place in it.
+    index: Vec<(SegmentKey, u32, u32)>,
+    open: Mutex<Vec<(u32, Arc<Part>)>>,
+}
+
+/// Where a segment's set is: part and row.
+type Place = (u32, usize);
+
+/// A row that was read: the segment's name and length, and a batch of one row.
+type ReadRow = (SegmentKey, u32, RecordBatch);
+
+impl Cache {
+    /// Opens the cache in `directory`, of what `expected` says, and verifies all of it.
+    ///
+    /// # Errors
+    /// Names what is not as expected: the rows' length, the tokenizer, the data or their order, the teacher; parts that are
+    /// missing, damaged or of another cache.
+    pub fn open(directory: &Path, expected: &Expected) -> Result<Cache, LogitsError> {
+        let (header, hash) = CacheHeader::read(directory)?;
+        check_expected(directory, &header, expected)?;
+        let files = list(directory)?;
+        check_complete(directory, &files, header.parts())?;
+        let index = index(&header, hash, &files)?;
+        let directory = directory.to_owned();
+        Ok(Cache { directory, header, hash, files, index, open: Mutex::default() })
+    }
+
+    /// What the cache is of.
+    pub fn header(&self) -> &CacheHeader {
+        &self.header
+    }
+
+    /// Refuses a loss that the codec cannot give.
+    ///
+    /// # Errors
+    /// Random sampling with a divergence other than forward KL; it and top-k with another temperature than the captured.
+    pub fn check_pairing(&self, divergence: Divergence, temperature: f64) -> Result<(), LogitsError> {
+        check_pairing(&self.directory, &self.header, divergence, temperature)
+    }
+
+    /// BLAKE3 of all that it holds: 64 hexadecimal digits.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.hash.as_bytes());
+        self.files.iter().for_each(|file| _ = hasher.update(file.hash().as_bytes()));
+        hasher.finalize().to_hex().to_string()
+    }
+
+    /// Size of the parts, in bytes.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn bytes(&self) -> Result<u64, LogitsError> {
+        self.files.iter().map(PartFile::bytes).sum()
+    }
+
+    /// The teacher's distributions for the targets of `requests`, one request after the other.
+    ///
+    /// # Errors
+    /// A segment that is not there, or whose targets are others than those asked for.
+    pub fn read(&self, requests: &[SegmentRequest]) -> Result<CachedTargets, LogitsError> {
+        let places = requests.iter().map(|request| self.place(request)).collect::<Result<Vec<Place>, _>>()?;
+        let mut wanted: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
+        for (part, row) in &places {
+            wanted.entry(*part).or_default().insert(*row);
+        }
+        let wanted: Vec<(u32, Vec<usize>)> =
+            wanted.into_iter().map(|(part, rows)| (part, rows.into_iter().collect())).collect();
+        let read = |(part, rows): &(u32, Vec<usize>)| {
+            let read = self.part(*part)?.rows(rows)?;
+            Ok(rows.iter().map(|row| (*part, *row)).zip(read).collect::<Vec<_>>())
+        };
+        let read: Vec<Vec<(Place, ReadRow)>> = wanted.par_iter().map(read).collect::<Result<_, LogitsError>>()?;
+        let read: BTreeMap<Place, ReadRow> = read.into_iter().flatten().collect();
+        let mut targets = CachedTargets::none(&self.header);
+        for (request, place) in requests.iter().zip(&places) {
+            let Some((key, length, row)) = read.get(place) else {
+                return Err(LogitsError::NoSegment { key: request.key });
+            };
+            let refuse = |refusal| match refusal {
+                Refusal::OtherTargets => Ok(LogitsError::OtherTargets { key: request.key }),
+                Refusal::Malformed => Ok(self.part(place.0)?.bad("its lists are not what the codec writes")),
+            };
+            let same = *key == request.key && *length as usize == request.targets.len();
+            let appended = if same {
+                append(&mut targets, &self.header, row, request.targets)
+            } else {
+                Err(Refusal::OtherTargets)
+            };
+            appended.map_err(|refusal| refuse(refusal).unwrap_or_else(|error: LogitsError| error))?;
+        }
+        Ok(targets)
+    }
+
+    /// Part and row of a request.
+    fn place(&self, request: &SegmentRequest) -> Result<Place, LogitsError> {
+        let found = self.index.binary_search_by_key(&request.key, |(key, ..)| *key);
+        let found = found.map_err(|_| LogitsError::NoSegment { key: request.key })?;
+        let (_, part, segment) = self.index[found];
+        let sets = u64::from(self.header.sets());
+        Ok((part, segment as usize * sets as usize + (request.epoch % sets) as usize))
+    }
+
+    /// A part, opened now or before; the one that was not asked for the longest goes.
+    fn part(&self, part: u32) -> Result<Arc<Part>, LogitsError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = open.iter().position(|(number, _)| *number == part) {
+            let found = open.remove(place);
+            open.push(found.clone());
+            return Ok(found.1);
+        }
+        // Files are all there and in the order of their numbers: `check_complete`.
+        let opened = Arc::new(Part::open(&self.files[part as usize], &self.header, self.hash)?);
+        if open.len() == OPEN_PARTS {
+            open.remove(0);
+        }
+        open.push((part, Arc::clone(&opened)));
+        Ok(opened)
+    }
+}
+
+/// Every segment with its part and place, ascending.
+fn index(
+    header: &CacheHeader,
+    hash: blake3::Hash,
+    files: &[PartFile],
+) -> Result<Vec<(SegmentKey, u32, u32)>, LogitsError> {
+    let of_part = |file: &PartFile| {
+        let part = Part::open(file, header, hash)?;
+        let keys = part.segments(header.sets())?;
+        Ok(keys.into_iter().zip(0u32..).map(|(key, place)| (key, file.part, place)).collect::<Vec<_>>())
+    };
+    let parts: Vec<Vec<_>> = files.par_iter().map(of_part).collect::<Result<_, LogitsError>>()?;
+    let mut index: Vec<(SegmentKey, u32, u32)> = parts.into_iter().flatten().collect();
+    index.par_sort_unstable();
+    let twice = index.windows(2).find(|pair| pair[0].0 == pair[1].0);
+    let bad = |part: u32, reason: String| LogitsError::bad_part(&files[part as usize].path)(reason);
+    if let Some([first, _]) = twice {
+        return Err(bad(first.1, format!("{} is in the cache twice", first.0)));
+    }
+    if index.len() as u64 != header.extent.segments {
+        let (found, expected) = (index.len(), header.extent.segments);
+        return Err(bad(0, format!("the parts hold `{found}` segments, must be `{expected}` as cache.json says")));
+    }
+    Ok(index)
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Cache").field("directory", &self.directory).finish_non_exhaustive()
+    }
+}

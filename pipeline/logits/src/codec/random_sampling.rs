@@ -1,0 +1,76 @@
+//! Random sampling: ids drawn from the teacher with replacement, as counts.
+//!
+//! A target of `count / draws` has the teacher's probability as its mean, so the gradient of forward KL, which is linear in
+//! the target, has the dense gradient as its mean, at the temperature that was drawn at. The k most probable ids have no
+//! such property, however they are renormalised.
+//!
+//! # Source
+//! Sparse logit sampling: Anshumann et al., ACL 2025 (arXiv:2503.16870), with the proposal equal to the teacher (their
+//! `t = 1`), where the importance weights are all 1. Gemma 3 (arXiv:2503.19786, 2.2) draws 256 a token.
+
+use crate::distribution::Distribution;
+use crate::random::uniforms;
+
+/// Ids of one position in ascending order, each with how often it was drawn. The counts' sum is `draws`.
+pub(crate) fn sample(distribution: &Distribution, cumulative: &[f64], draws: u32, seed: u64) -> Vec<(u32, u16)> {
+    let total = cumulative.last().copied().unwrap_or(0.0);
+    let mut points: Vec<f64> = uniforms(seed).take(draws as usize).map(|uniform| uniform * total).collect();
+    points.sort_unstable_by(f64::total_cmp);
+    let mut drawn: Vec<(u32, u16)> = Vec::new();
+    let mut from = 0;
+    for point in points {
+        // An id owns the points from the sum before it to the sum with it, so one of weight 0 is never drawn.
+        from += cumulative[from..].partition_point(|sum| *sum <= point);
+        let id = from.min(distribution.len() - 1) as u32;
+        match drawn.last_mut() {
+            Some((last, count)) if *last == id => *count += 1,
+            _ => drawn.push((id, 1)),
+        }
+    }
+    drawn
+}
+
+/// `KL(sample ‖ teacher)` in nats: the noise of one sample. The other way round it is infinite.
+pub(crate) fn divergence(distribution: &Distribution, drawn: &[(u32, u16)], draws: u32) -> f64 {
+    let term = |(id, count): &(u32, u16)| {
+        let share = f64::from(*count) / f64::from(draws);
+        share * (libm::log(share) - distribution.log_probability(*id as usize))
+    };
+    drawn.iter().map(term).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(logits: &[f32], draws: u32, seed: u64) -> Vec<(u32, u16)> {
+        let distribution = Distribution::new(logits, 1.0).expect("finite");
+        sample(&distribution, &distribution.cumulative(), draws, seed)
+    }
+
+    #[test]
+    fn counts_sum_to_the_draws_and_ids_ascend() {
+        let logits: Vec<f32> = (0..97).map(|id| (id as f32 * 0.7).sin() * 3.0).collect();
+        for seed in 0..200 {
+            let drawn = drawn(&logits, 50, seed);
+            assert_eq!(drawn.iter().map(|(_, count)| u32::from(*count)).sum::<u32>(), 50);
+            assert!(drawn.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        }
+    }
+
+    #[test]
+    fn what_cannot_happen_is_never_drawn_and_what_must_always_is() {
+        let certain = [-2000.0, 0.0, -2000.0, -2000.0];
+        assert!((0..100).all(|seed| drawn(&certain, 50, seed) == [(1, 50)]));
+        // The last id owns the last points.
+        assert!((0..100).all(|seed| drawn(&[-2000.0, 0.0], 50, seed) == [(1, 50)]));
+    }
+
+    #[test]
+    fn the_divergence_is_that_of_the_definition() {
+        // p = (1/4, 3/4), sample (1/2, 1/2): ln 2 / 2 + ln(2/3) / 2.
+        let distribution = Distribution::new(&[0.0, 3f32.ln()], 1.0).expect("finite");
+        let expected = 0.5 * 2f64.ln() + 0.5 * (2.0f64 / 3.0).ln();
+        assert!((divergence(&distribution, &[(0, 5), (1, 5)], 10) - expected).abs() < 1e-7);
+    }
+}

@@ -1,0 +1,116 @@
+//! One part, opened: any of its rows without the others.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use bytes::Bytes;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
+};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::PageIndexPolicy;
+
+use crate::error::LogitsError;
+use crate::header::CacheHeader;
+use crate::parts::PartFile;
+use crate::segment::SegmentKey;
+use crate::table::{CACHE_KEY, KEY_COLUMNS, check_schema};
+
+/// A part's file, mapped, with its metadata.
+pub(crate) struct Part {
+    file: PartFile,
+    bytes: Bytes,
+    metadata: ArrowReaderMetadata,
+}
+
+impl Part {
+    /// Opens a part of the cache with this header, whose `cache.json` has the hash `cache`.
+    pub(crate) fn open(file: &PartFile, header: &CacheHeader, cache: blake3::Hash) -> Result<Part, LogitsError> {
+        let bytes = Bytes::from_owner(file.map()?);
+        let options = ArrowReaderOptions::new()
+            .with_skip_arrow_metadata(true)
+            .with_offset_index_policy(PageIndexPolicy::Required);
+        let metadata = ArrowReaderMetadata::load(&bytes, options).map_err(LogitsError::bad_part(&file.path))?;
+        let stored = metadata.metadata().file_metadata().key_value_metadata();
+        let stored = stored.and_then(|pairs| pairs.iter().find(|pair| pair.key == CACHE_KEY)?.value.clone());
+        if stored.as_deref() != Some(cache.to_hex().as_str()) {
+            return Err(LogitsError::ForeignPart { path: file.path.clone() });
+        }
+        check_schema(metadata.schema(), header.codec).map_err(LogitsError::bad_part(&file.path))?;
+        Ok(Part { file: file.clone(), bytes, metadata })
+    }
+
+    /// Where each segment's first row is: its name, in the order of the rows.
+    ///
+    /// # Errors
+    /// Rows that are not `sets` for each segment, one after the other.
+    pub(crate) fn segments(&self, sets: u32) -> Result<Vec<SegmentKey>, LogitsError> {
+        let builder = self.builder();
+        let mask = ProjectionMask::columns(builder.parquet_schema(), KEY_COLUMNS);
+        let reader = builder.with_projection(mask).build().map_err(LogitsError::bad_part(&self.file.path))?;
+        let mut keys: Vec<SegmentKey> = Vec::new();
+        let mut row = 0;
+        for batch in reader {
+            let batch = batch.map_err(LogitsError::bad_part(&self.file.path))?;
+            for (key, _, set) in self.keys(&batch)? {
+                let first = row % sets == 0;
+                if set != row % sets || (!first && keys.last() != Some(&key)) {
+                    return Err(self.bad("its rows are not one a set for each segment"));
+                }
+                if first {
+                    keys.push(key);
+                }
+                row += 1;
+            }
+        }
+        if row % sets == 0 { Ok(keys) } else { Err(self.bad("its last segment lacks a set")) }
+    }
+
+    /// The rows at `places`, which ascend: each with its name and length, and a batch of its own.
+    pub(crate) fn rows(&self, places: &[usize]) -> Result<Vec<(SegmentKey, u32, RecordBatch)>, LogitsError> {
+        let total = self.metadata.metadata().file_metadata().num_rows() as usize;
+        let selection = RowSelection::from_consecutive_ranges(places.iter().map(|place| *place..place + 1), total);
+        let builder = self.builder().with_row_selection(selection).with_batch_size(places.len().max(1));
+        let reader: ParquetRecordBatchReader = builder.build().map_err(LogitsError::bad_part(&self.file.path))?;
+        let mut rows = Vec::with_capacity(places.len());
+        for batch in reader {
+            let batch = batch.map_err(LogitsError::bad_part(&self.file.path))?;
+            let keys = self.keys(&batch)?;
+            rows.extend(keys.into_iter().enumerate().map(|(row, (key, length, _))| (key, length, batch.slice(row, 1))));
+        }
+        if rows.len() == places.len() { Ok(rows) } else { Err(self.bad("it has fewer rows than it says")) }
+    }
+
+    /// A message about this part.
+    pub(crate) fn bad(&self, reason: &str) -> LogitsError {
+        LogitsError::bad_part(&self.file.path)(reason)
+    }
+
+    fn builder(&self) -> ParquetRecordBatchReaderBuilder<Bytes> {
+        ParquetRecordBatchReaderBuilder::new_with_metadata(self.bytes.clone(), self.metadata.clone())
+    }
+
+    /// Name, length and set of every row of a batch.
+    fn keys(&self, batch: &RecordBatch) -> Result<Vec<(SegmentKey, u32, u32)>, LogitsError> {
+        let bad = || ParquetError::General("its columns changed their types".to_owned());
+        let narrow = |name: &str| -> Result<Vec<u32>, ParquetError> {
+            let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<UInt32Type>());
+            Ok(column.filter(|column| column.null_count() == 0).ok_or_else(bad)?.values().to_vec())
+        };
+        let read = || -> Result<Vec<(SegmentKey, u32, u32)>, ParquetError> {
+            let [entry, document, segment, length, set] = KEY_COLUMNS;
+            let documents = batch.column_by_name(document).and_then(|column| column.as_primitive_opt::<UInt64Type>());
+            let documents = documents.ok_or_else(bad)?.values();
+            let (entries, segments) = (narrow(entry)?, narrow(segment)?);
+            let names = entries.iter().zip(documents).zip(&segments);
+            let names = names.map(|((entry, document), segment)| SegmentKey {
+                entry: *entry,
+                document: *document,
+                segment: *segment,
+            });
+            let (lengths, sets) = (narrow(length)?, narrow(set)?);
+            Ok(names.zip(lengths).zip(sets).map(|((key, length), set)| (key, length, set)).collect())
+        };
+        read().map_err(LogitsError::bad_part(&self.file.path))
+    }
+}

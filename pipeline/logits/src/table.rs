@@ -1,0 +1,144 @@
+//! The table in a part: a row a segment and set, with list columns.
+//!
+//! | column | type | codec |
+//! |---|---|---|
+//! | `entry`, `document`, `segment` | u32, u64, u32 | all: which segment |
+//! | `length` | u32 | all: pairs of (input, target) in it |
+//! | `set` | u32 | all: which of the independent draws; 0 with other codecs |
+//! | `places` | list of u64 | all: `position * vocab_size + id`, ascending; `full`: `position * vocab_size`, one a target |
+//! | `counts` | list of u16 | `random_sampling`: how often each place was drawn |
+//! | `log_probabilities` | list of f32 | `top_k`: natural logarithms, one a place |
+//! | `rest_log_probabilities` | list of f32 | `top_k`: of all other ids together, one a target |
+//! | `logits` | list of f32 | `full`: `vocab_size` a place |
+//!
+//! Places ascend over a whole segment, so that their differences are small and take few bits, and say at once which
+//! position and which id. Every row of a list column is a page of its own: one segment is read without its neighbours.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, ListArray, PrimitiveArray, RecordBatch};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt16Type, UInt32Type, UInt64Type};
+use limbeck_config::LogitsCodec;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::schema::types::ColumnPath;
+
+use crate::encode::Row;
+
+/// Key of the file's metadata under which the hash of `cache.json` stands.
+pub(crate) const CACHE_KEY: &str = "limbeck.cache";
+
+/// Columns of single values, in their order.
+pub(crate) const KEY_COLUMNS: [&str; 5] = ["entry", "document", "segment", "length", "set"];
+
+pub(crate) const PLACES: &str = "places";
+pub(crate) const COUNTS: &str = "counts";
+pub(crate) const LOG_PROBABILITIES: &str = "log_probabilities";
+pub(crate) const REST: &str = "rest_log_probabilities";
+pub(crate) const LOGITS: &str = "logits";
+
+/// The list columns of a codec.
+pub(crate) fn list_columns(codec: LogitsCodec) -> &'static [&'static str] {
+    match codec {
+        LogitsCodec::RandomSampling { .. } => &[PLACES, COUNTS],
+        LogitsCodec::TopK { .. } => &[PLACES, LOG_PROBABILITIES, REST],
+        LogitsCodec::Full {} => &[PLACES, LOGITS],
+    }
+}
+
+/// The bytes of a part with `rows`, of the cache whose `cache.json` has the hash `cache`: a function of its arguments.
+pub(crate) fn write(rows: &[Row], codec: LogitsCodec, cache: blake3::Hash) -> Result<Vec<u8>> {
+    let batch = batch(rows, codec)?;
+    let options = ArrowWriterOptions::new().with_properties(properties(codec, cache)?).with_skip_arrow_metadata(true);
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new_with_options(&mut bytes, batch.schema(), options)?;
+    writer.write(&batch)?;
+    writer.close()?;
+    Ok(bytes)
+}
+
+fn batch(rows: &[Row], codec: LogitsCodec) -> Result<RecordBatch> {
+    let mut columns: Vec<ArrayRef> = vec![
+        single::<UInt32Type>(rows, |row| row.key.entry),
+        single::<UInt64Type>(rows, |row| row.key.document),
+        single::<UInt32Type>(rows, |row| row.key.segment),
+        single::<UInt32Type>(rows, |row| row.length),
+        single::<UInt32Type>(rows, |row| row.set),
+    ];
+    for name in list_columns(codec) {
+        columns.push(match *name {
+            PLACES => list::<UInt64Type>(rows, |row| &row.places)?,
+            COUNTS => list::<UInt16Type>(rows, |row| &row.counts)?,
+            REST => list::<Float32Type>(rows, |row| &row.rest)?,
+            _ => list::<Float32Type>(rows, |row| &row.floats)?,
+        });
+    }
+    let names = KEY_COLUMNS.iter().chain(list_columns(codec));
+    let fields = names.zip(&columns).map(|(name, column)| Field::new(*name, column.data_type().clone(), false));
+    let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn single<T: ArrowPrimitiveType>(rows: &[Row], value: impl Fn(&Row) -> T::Native) -> ArrayRef {
+    Arc::new(PrimitiveArray::<T>::from_iter_values(rows.iter().map(value)))
+}
+
+fn list<T: ArrowPrimitiveType>(rows: &[Row], values: impl Fn(&Row) -> &[T::Native]) -> Result<ArrayRef> {
+    let lengths: Vec<usize> = rows.iter().map(|row| values(row).len()).collect();
+    if lengths.iter().sum::<usize>() > i32::MAX as usize {
+        return Err(ParquetError::General("a part holds over 2^31 values".to_owned()));
+    }
+    let all = PrimitiveArray::<T>::from_iter_values(rows.iter().flat_map(|row| values(row).iter().copied()));
+    let item = Arc::new(Field::new("element", all.data_type().clone(), false));
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Ok(Arc::new(ListArray::try_new(item, offsets, Arc::new(all), None)?))
+}
+
+fn properties(codec: LogitsCodec, cache: blake3::Hash) -> Result<WriterProperties> {
+    let builder = WriterProperties::builder()
+        // The library's version would be part of the bytes.
+        .set_created_by("limbeck".to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
+        .set_dictionary_enabled(false)
+        .set_encoding(Encoding::DELTA_BINARY_PACKED)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_write_batch_size(1)
+        .set_key_value_metadata(Some(vec![KeyValue::new(CACHE_KEY.to_owned(), cache.to_hex().to_string())]));
+    Ok(list_columns(codec).iter().fold(builder, list_properties).build())
+}
+
+/// Integers as differences in as many bits as they need; floats by the rank of their bytes, which zstd then makes small.
+fn list_properties(builder: WriterPropertiesBuilder, name: &&str) -> WriterPropertiesBuilder {
+    let path = || ColumnPath::new(vec![(*name).to_owned(), "list".to_owned(), "element".to_owned()]);
+    let encoding = match *name {
+        PLACES => Encoding::DELTA_BINARY_PACKED,
+        _ => Encoding::BYTE_STREAM_SPLIT,
+    };
+    builder.set_column_encoding(path(), encoding).set_column_data_page_row_count_limit(path(), 1)
+}
+
+/// Whether a table's columns are those of the codec.
+pub(crate) fn check_schema(schema: &Schema, codec: LogitsCodec) -> std::result::Result<(), String> {
+    let expected = batch(&[], codec).map_err(|error| error.to_string())?.schema();
+    for field in expected.fields() {
+        let found = schema.field_with_name(field.name()).map_err(|_| format!("it has no column `{}`", field.name()))?;
+        if !same_type(found.data_type(), field.data_type()) {
+            let (name, found) = (field.name(), found.data_type());
+            return Err(format!("its column `{name}` has type `{found}`, must be `{}`", field.data_type()));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two types are the same, whatever list items are called.
+fn same_type(one: &DataType, other: &DataType) -> bool {
+    match (one, other) {
+        (DataType::List(one), DataType::List(other)) => one.data_type() == other.data_type(),
+        _ => one == other,
+    }
+}
