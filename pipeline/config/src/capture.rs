@@ -2,9 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::problem::Problem;
-use crate::rules;
-
 /// What is kept of a teacher's distribution at a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -27,51 +24,10 @@ pub enum LogitsCodec {
     Full {},
 }
 
-/// `[capture]`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct CaptureSection {
-    /// What is kept.
-    #[serde(default = "random_sampling")]
-    pub codec: LogitsCodec,
-    /// From what the draws of random sampling come; default: `run.seed`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-}
-
-/// Counts are kept in 16 bits.
-const MOST_DRAWS: u32 = u16::MAX as u32;
-/// A set is a row of the cache for every segment.
-const MOST_SETS: u32 = 1024;
-
 fn fifty() -> u32 {
     50
 }
 
 fn one() -> u32 {
     1
-}
-
-fn random_sampling() -> LogitsCodec {
-    LogitsCodec::RandomSampling { draws: fifty(), sets: one() }
-}
-
-impl CaptureSection {
-    pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
-        match self.codec {
-            LogitsCodec::RandomSampling { draws, sets } => {
-                rules::between(problems, "capture.codec.draws", draws, 1, MOST_DRAWS);
-                rules::between(problems, "capture.codec.sets", sets, 1, MOST_SETS);
-            }
-            LogitsCodec::TopK { k } => rules::at_least(problems, "capture.codec.k", u64::from(k), 1),
-            LogitsCodec::Full {} => {}
-        }
-    }
-}
-
-impl Default for CaptureSection {
-    /// Random sampling with 50 draws, one set, from the run's seed.
-    fn default() -> Self {
-        Self { codec: random_sampling(), seed: None }
-    }
 }

@@ -58,7 +58,7 @@ mod tests;
 mod training;
 mod weights;
 
-pub use capture::{CaptureSection, LogitsCodec};
+pub use capture::LogitsCodec;
 pub use data::{DataEntry, DataKind, DataSection};
 pub use export::{ExportConfig, ExportFormat, ExportSection};
 pub use load::{StageConfig, load, load_training, to_toml};

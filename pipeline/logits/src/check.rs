@@ -53,7 +53,13 @@ fn identity_comparisons(header: &CacheHeader, expected: &Expected, teacher: &str
             "another tokenizer",
             other_tokenizer,
         ),
-        ("identity.data", identity.data.clone(), expected.data.clone(), "other data, or data in another order", OTHER_DATA),
+        (
+            "identity.data",
+            identity.data.clone(),
+            expected.data.clone(),
+            "other data, or data in another order",
+            OTHER_DATA,
+        ),
         ("identity.teacher", identity.teacher.clone(), teacher.to_owned(), "another teacher", other_teacher),
     ]
 }
@@ -94,9 +100,8 @@ pub(crate) fn check_pairing(
     divergence: Divergence,
     temperature: f64,
 ) -> Result<(), LogitsError> {
-    let refuse = |codec, reason: String, hint: String| {
-        Err(LogitsError::Pairing { path: path.to_owned(), codec, reason, hint })
-    };
+    let refuse =
+        |codec, reason: String, hint: String| Err(LogitsError::Pairing { path: path.to_owned(), codec, reason, hint });
     let captured = header.temperature;
     let other_temperature = format!("at temperature `{captured}`, and has nothing about temperature `{temperature}`");
     let temperature_hint = format!("set distill.temperature to `{captured}`, capture again, or capture with `full`");

@@ -177,7 +177,9 @@ pub enum LogitsError {
         most: u64,
     },
     /// A shard that is none.
-    #[error("--shard is `{text}`, must be I/N with I from 0 to N - 1; hint: an array job of 16 gives `0/16` to `15/16`")]
+    #[error(
+        "--shard is `{text}`, must be I/N with I from 0 to N - 1; hint: an array job of 16 gives `0/16` to `15/16`"
+    )]
     Shard {
         /// As given.
         text: String,

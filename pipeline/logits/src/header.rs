@@ -183,7 +183,10 @@ mod tests {
         // 32,768 / 200 = 163 rows, of which 156 are whole batches of 12.
         let header = header(LogitsCodec::TopK { k: 9 }, 400, 12).expect("a header");
         assert_eq!((header.extent.rows_per_part, header.parts()), (156, 3));
-        assert_eq!((0..4).map(|part| header.part_rows(part)).collect::<Vec<_>>(), [0..156, 156..312, 312..400, 400..400]);
+        assert_eq!(
+            (0..4).map(|part| header.part_rows(part)).collect::<Vec<_>>(),
+            [0..156, 156..312, 312..400, 400..400]
+        );
         assert_eq!((header.temperature, header.seed), (2.0, 0));
     }
 

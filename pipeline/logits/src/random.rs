@@ -36,7 +36,8 @@ mod tests {
 
     #[test]
     fn every_word_and_its_place_counts() {
-        let places = [mix(&[1, 2, 3]), mix(&[1, 3, 2]), mix(&[1, 2, 4]), mix(&[0, 2, 3]), mix(&[1, 2]), mix(&[1, 2, 0])];
+        let places =
+            [mix(&[1, 2, 3]), mix(&[1, 3, 2]), mix(&[1, 2, 4]), mix(&[0, 2, 3]), mix(&[1, 2]), mix(&[1, 2, 0])];
         for (index, one) in places.iter().enumerate() {
             assert!(places[..index].iter().all(|other| other != one));
         }

@@ -8,7 +8,7 @@
 //! | `places` | list of u64 | all: `position * vocab_size + id`, ascending; `full`: `position * vocab_size`, one a target |
 //! | `counts` | list of u16 | `random_sampling`: how often each place was drawn |
 //! | `log_probabilities` | list of f32 | `top_k`: natural logarithms, one a place |
-//! | `rest_log_probabilities` | list of f32 | `top_k`: of all other ids together, one a target |
+//! | `ghost_log_probabilities` | list of f32 | `top_k`: of all other ids together, one a target |
 //! | `logits` | list of f32 | `full`: `vocab_size` a place |
 //!
 //! Places ascend over a whole segment, so that their differences are small and take few bits, and say at once which
@@ -39,14 +39,14 @@ pub(crate) const KEY_COLUMNS: [&str; 5] = ["entry", "document", "segment", "leng
 pub(crate) const PLACES: &str = "places";
 pub(crate) const COUNTS: &str = "counts";
 pub(crate) const LOG_PROBABILITIES: &str = "log_probabilities";
-pub(crate) const REST: &str = "rest_log_probabilities";
+pub(crate) const GHOST: &str = "ghost_log_probabilities";
 pub(crate) const LOGITS: &str = "logits";
 
 /// The list columns of a codec.
 pub(crate) fn list_columns(codec: LogitsCodec) -> &'static [&'static str] {
     match codec {
         LogitsCodec::RandomSampling { .. } => &[PLACES, COUNTS],
-        LogitsCodec::TopK { .. } => &[PLACES, LOG_PROBABILITIES, REST],
+        LogitsCodec::TopK { .. } => &[PLACES, LOG_PROBABILITIES, GHOST],
         LogitsCodec::Full {} => &[PLACES, LOGITS],
     }
 }
@@ -74,7 +74,7 @@ fn batch(rows: &[Row], codec: LogitsCodec) -> Result<RecordBatch> {
         columns.push(match *name {
             PLACES => list::<UInt64Type>(rows, |row| &row.places)?,
             COUNTS => list::<UInt16Type>(rows, |row| &row.counts)?,
-            REST => list::<Float32Type>(rows, |row| &row.rest)?,
+            GHOST => list::<Float32Type>(rows, |row| &row.rest)?,
             _ => list::<Float32Type>(rows, |row| &row.floats)?,
         });
     }

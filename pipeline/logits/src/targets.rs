@@ -6,24 +6,24 @@ use arrow::datatypes::{Float32Type, UInt16Type, UInt64Type};
 use limbeck_config::LogitsCodec;
 
 use crate::header::CacheHeader;
-use crate::table::{COUNTS, LOG_PROBABILITIES, LOGITS, PLACES, REST};
+use crate::table::{COUNTS, GHOST, LOG_PROBABILITIES, LOGITS, PLACES};
 
 /// Distributions over a few ids each.
 ///
 /// # Shapes
 /// - `offsets`: `[targets + 1]`
 /// - `ids`, `log_probabilities`: `[offsets.last()]`
-/// - `rest_log_probabilities`: `[targets]`
+/// - `ghost`: `[targets]`
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SparseTargets {
     /// Where each target's ids begin, and the end.
-    pub offsets: Vec<u32>,
+    pub offsets: Vec<usize>,
     /// Ids, ascending within a target.
     pub ids: Vec<u32>,
-    /// Natural logarithms. With the rest, they sum to 1 as probabilities; without one, they do alone.
+    /// Natural logarithms. As probabilities, they and the ghost sum to 1.
     pub log_probabilities: Vec<f32>,
-    /// Of all other ids together, `-∞` where nothing is left; `None` for draws, which have no rest.
-    pub rest_log_probabilities: Option<Vec<f32>>,
+    /// The log-probability of all other ids together, `-∞` where nothing is left; `None` for draws, which have none.
+    pub ghost: Option<Vec<f32>>,
 }
 
 impl SparseTargets {
@@ -62,13 +62,8 @@ pub enum CachedTargets {
 impl CachedTargets {
     /// No target yet.
     pub(crate) fn none(header: &CacheHeader) -> CachedTargets {
-        let sparse = |rest| {
-            CachedTargets::Sparse(SparseTargets {
-                offsets: vec![0],
-                rest_log_probabilities: rest,
-                ..SparseTargets::default()
-            })
-        };
+        let sparse =
+            |ghost| CachedTargets::Sparse(SparseTargets { offsets: vec![0], ghost, ..SparseTargets::default() });
         match header.codec {
             LogitsCodec::RandomSampling { .. } => sparse(None),
             LogitsCodec::TopK { .. } => sparse(Some(Vec::new())),
@@ -144,7 +139,7 @@ fn append_sparse(
         }
         LogitsCodec::TopK { .. } => {
             let kept = list::<Float32Type>(row, LOG_PROBABILITIES).ok_or(Refusal::Malformed)?;
-            let rest = list::<Float32Type>(row, REST).ok_or(Refusal::Malformed)?;
+            let rest = list::<Float32Type>(row, GHOST).ok_or(Refusal::Malformed)?;
             append_kept(sparse, &kept, &rest, runs)?;
         }
         LogitsCodec::Full {} => return Err(Refusal::Malformed),
@@ -155,7 +150,7 @@ fn append_sparse(
     }
     let mut end = sparse.offsets.last().copied().unwrap_or(0);
     for run in runs {
-        end += *run as u32;
+        end += run;
         sparse.offsets.push(end);
     }
     Ok(())
@@ -191,7 +186,7 @@ fn append_kept(sparse: &mut SparseTargets, kept: &[f32], rest: &[f32], runs: &[u
         }
         let normalised = |log: &f32| (f64::from(*log) - libm::log(sum)) as f32;
         sparse.log_probabilities.extend(of_target.iter().map(normalised));
-        if let Some(all) = &mut sparse.rest_log_probabilities {
+        if let Some(all) = &mut sparse.ghost {
             all.push(normalised(rest));
         }
         left = others;

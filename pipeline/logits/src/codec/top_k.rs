@@ -20,7 +20,8 @@ pub(crate) fn keep(distribution: &Distribution, k: u32) -> Kept {
     let exponents = distribution.exponents();
     let k = (k as usize).min(distribution.len());
     let mut ids: Vec<usize> = (0..distribution.len()).collect();
-    let by_probability = |one: &usize, other: &usize| exponents[*other].total_cmp(&exponents[*one]).then(one.cmp(other));
+    let by_probability =
+        |one: &usize, other: &usize| exponents[*other].total_cmp(&exponents[*one]).then(one.cmp(other));
     if k < ids.len() {
         ids.select_nth_unstable_by(k, by_probability);
     }
