@@ -4,6 +4,8 @@
 mod accumulation;
 /// Bad input is refused by name, and nothing that was complete is touched.
 mod bad_input;
+/// What is measured adds up.
+mod bench;
 /// llama.cpp, mlx-lm and transformers open our files.
 mod clients;
 /// The key-value cache gives what the full forward pass gives.

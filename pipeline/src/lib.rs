@@ -4,6 +4,7 @@
 //! them all. `pretrain`, `sft` and `distill` differ in their objective and share [`training`].
 
 pub mod allocator;
+pub mod bench;
 pub mod chain;
 pub mod check;
 pub mod cli;

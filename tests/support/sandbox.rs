@@ -121,8 +121,8 @@ impl Sandbox {
 }
 
 /// Every command of the package.
-pub(crate) const COMMANDS: [&str; 8] =
-    ["limbeck", "prepare", "pretrain", "sft", "distill", "export-model", "generate", "evaluate"];
+pub(crate) const COMMANDS: [&str; 9] =
+    ["limbeck", "prepare", "pretrain", "sft", "distill", "export-model", "generate", "evaluate", "bench"];
 
 fn executable(name: &str) -> &'static str {
     match name {
@@ -134,6 +134,7 @@ fn executable(name: &str) -> &'static str {
         "export-model" => env!("CARGO_BIN_EXE_export-model"),
         "generate" => env!("CARGO_BIN_EXE_generate"),
         "evaluate" => env!("CARGO_BIN_EXE_evaluate"),
+        "bench" => env!("CARGO_BIN_EXE_bench"),
         other => panic!("there is no command `{other}`"),
     }
 }

@@ -1,0 +1,159 @@
+//! `bench`: how fast training steps are, and where their time goes.
+//!
+//! The steps are those of `pretrain`, on rows that are made up. One process measures one model, so that its peak memory is
+//! the model's; for several models the command starts itself once for each.
+
+mod batches;
+mod measure;
+mod memory;
+mod report;
+mod shape;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, anyhow};
+use clap::{Args, ValueEnum};
+use limbeck_config::Precision;
+use limbeck_kernels::{Arithmetic, measured_peak};
+use limbeck_model::{Transformer, parameters, save_tensors};
+
+use crate::device::{self, DeviceChoice};
+use crate::failure::{Completion, Failure};
+use crate::output;
+
+pub use batches::batch;
+pub use report::{Report, Share, Spread};
+pub use shape::{BenchModel, Shape};
+
+/// From what the initial weights are drawn.
+const SEED: u64 = 1;
+
+/// Arguments of `bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// What is trained; may be given several times.
+    #[arg(long = "model", value_enum, value_name = "MODEL", default_values_t = [BenchModel::Million3, BenchModel::Million28])]
+    pub models: Vec<BenchModel>,
+    /// Arithmetic of the step.
+    #[arg(long, value_enum, default_value = "fp32")]
+    pub precision: PrecisionChoice,
+    /// Where to compute. On the CPU, RAYON_NUM_THREADS sets the number of threads.
+    #[arg(long, value_enum, default_value_t)]
+    pub device: DeviceChoice,
+    /// Steps that are measured, after a few that are not; default: as many as take some seconds.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: Option<u32>,
+    /// Prints one JSON object a model to stdout, and the table to stderr.
+    #[arg(long)]
+    pub json: bool,
+    /// Writes the initial weights to a safetensors file, for another program to start from. Takes one model.
+    #[arg(long, value_name = "FILE")]
+    pub dump_weights: Option<PathBuf>,
+}
+
+/// What `--precision` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionChoice {
+    /// 32-bit floats everywhere.
+    Fp32,
+    /// 16-bit inputs of the matrix products.
+    Bf16,
+}
+
+/// Measures each model and prints what was found.
+///
+/// # Errors
+/// Status 2 for a device or precision that the build lacks; status 1 if the loss stops being finite.
+pub fn run(args: &BenchArgs) -> Result<Completion, Failure> {
+    let precision = precision(args.precision)?;
+    match args.models[..] {
+        [model] => run_here(model, precision, args)?,
+        _ if args.dump_weights.is_some() => {
+            return Err(Failure::usage(anyhow!("--dump-weights takes one model; hint: give `--model 3m`")));
+        }
+        _ => args.models.iter().try_for_each(|model| run_elsewhere(*model, args))?,
+    }
+    Ok(Completion::Complete { path: None })
+}
+
+fn precision(choice: PrecisionChoice) -> Result<Precision, Failure> {
+    match choice {
+        PrecisionChoice::Fp32 => Ok(Precision::Fp32),
+        PrecisionChoice::Bf16 => Err(Failure::usage(anyhow!(
+            "--precision is `bf16`, must be `fp32`: this build trains in 32-bit floats alone; hint: leave it out"
+        ))),
+    }
+}
+
+fn run_here(model: BenchModel, precision: Precision, args: &BenchArgs) -> Result<(), Failure> {
+    let device = device::open(args.device)?;
+    let shape = model.shape();
+    let transformer = Transformer::new(&shape.config, SEED, &device.clone().autodiff());
+    if let Some(path) = &args.dump_weights {
+        save_tensors(path, &parameters(&transformer)).map_err(Failure::usage)?;
+    }
+    let steps = args.steps.map_or(model.default_steps(), |steps| steps as usize);
+    let measurement = measure::measure(transformer, &shape, steps)?;
+    // Last, so that the processor is as warm as it was in the steps.
+    let peak = if device::is_cpu(&device) { measured_peak(arithmetic(precision)) } else { None };
+    let report = Report::new(model, word(args.precision), device::describe(&device), &measurement, peak);
+    if args.json {
+        eprint!("{report}");
+        output::line(serde_json::to_string(&report).map_err(Failure::run)?)
+    } else {
+        output::line(report)
+    }
+}
+
+fn arithmetic(precision: Precision) -> Arithmetic {
+    match precision {
+        Precision::Fp32 => Arithmetic::Fp32,
+    }
+}
+
+/// In a process of its own, which writes to this one's stdout and stderr.
+fn run_elsewhere(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {
+    let program = std::env::current_exe().context("cannot find this program's file").map_err(Failure::run)?;
+    let status = command(&program, model, args).status();
+    let status = status.with_context(|| format!("cannot start `{}`", program.display())).map_err(Failure::run)?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(2) => Err(Failure::usage(anyhow!("`{}` was not measured", model.name()))),
+        _ => Err(Failure::run(anyhow!("`{}` was not measured: {status}", model.name()))),
+    }
+}
+
+fn command(program: &Path, model: BenchModel, args: &BenchArgs) -> Command {
+    // No `..`: a new option must be handed on here or nowhere.
+    let BenchArgs { models: _, precision, device, steps, json, dump_weights: _ } = args;
+    let mut command = Command::new(program);
+    command.args(["--model", model.name(), "--precision", &word(*precision), "--device", &word(*device)]);
+    command.args(steps.map(|steps| format!("--steps={steps}")));
+    command.args(json.then_some("--json"));
+    command
+}
+
+/// As the command line takes it.
+fn word(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_of_its_own_gets_every_option() {
+        let args = BenchArgs {
+            models: vec![BenchModel::Million3, BenchModel::Million28],
+            precision: PrecisionChoice::Bf16,
+            device: DeviceChoice::Cpu,
+            steps: Some(7),
+            json: true,
+            dump_weights: None,
+        };
+        let line = format!("{:?}", command(Path::new("bench"), BenchModel::Million28, &args));
+        assert_eq!(line, r#""bench" "--model" "28m" "--precision" "bf16" "--device" "cpu" "--steps=7" "--json""#);
+    }
+}
