@@ -43,7 +43,8 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(size))
 
     def forward(self, x):
-        return functional.rms_norm(x, self.weight.shape, self.weight, EPSILON)
+        # PyTorch has a fused norm for a weight of the input's type alone; under autocast heads come in bf16.
+        return functional.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), EPSILON)
 
 
 def linear(inputs, outputs):
@@ -69,6 +70,7 @@ class Attention(nn.Module):
         queries = self.q_norm(self.q_proj(x).view(heads)).transpose(1, 2)
         keys = self.k_norm(self.k_proj(x).view(heads)).transpose(1, 2)
         values = self.v_proj(x).view(heads).transpose(1, 2)
+        cosines, sines = cosines.to(values.dtype), sines.to(values.dtype)
         queries, keys = rotate(queries, cosines, sines), rotate(keys, cosines, sines)
         attended = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
         return self.o_proj(attended.transpose(1, 2).flatten(2))
