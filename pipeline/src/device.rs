@@ -131,14 +131,9 @@ fn gpu(kind: burn::tensor::DeviceType, open: fn(burn::tensor::DeviceKind) -> Dev
     Candidate::Found(open(burn::tensor::DeviceKind::DefaultDevice))
 }
 
-/// Whether `device` is the processor.
-pub fn is_cpu(device: &Device) -> bool {
-    *device == Device::flex()
-}
-
 /// What a report calls `device`.
 pub fn describe(device: &Device) -> String {
-    if is_cpu(device) { name(DeviceChoice::Cpu).to_owned() } else { format!("{device:?}") }
+    if *device == Device::flex() { name(DeviceChoice::Cpu).to_owned() } else { format!("{device:?}") }
 }
 
 fn name(choice: DeviceChoice) -> &'static str {

@@ -12,7 +12,7 @@ the end of it. Progress goes to stderr. The last line of stdout is one JSON obje
     best, ratio_best    the fastest mode, and Limbeck's tokens/s over its; at fp32 the fp32 modes run, at bf16 all
     peak_resident_mb    of Limbeck and of each mode: VmHWM, the largest of the rounds
     memory_ratio, memory_ratio_best    Limbeck's over that of `fp32-eager`, and over that of the best mode
-    gflop_per_s, peak_gflop_per_s, share_of_peak    of the round of Limbeck's median
+    gflop_per_s, peak_gflop_per_s, share_of_peak, simd_level    of the round of Limbeck's median
     loss_difference     the largest relative difference of a loss of the first steps
     machine             processor, its vector instructions, cores, versions; `others`: the largest part of the processor
                         that other programs used during a measurement
@@ -149,8 +149,9 @@ def summary(model, precision, steps, runs):
         memory_ratio=round(memory["limbeck"] / memory["fp32-eager"], 3),
         memory_ratio_best=round(memory["limbeck"] / memory[best], 3),
         gflop_per_s=round(median["gflop_per_s"], 1),
-        peak_gflop_per_s=round(median["peak_gflop_per_s"], 1),
-        share_of_peak=round(median["share_of_peak"], 3),
+        peak_gflop_per_s=median["peak_gflop_per_s"] and round(median["peak_gflop_per_s"], 1),
+        share_of_peak=median["share_of_peak"] and round(median["share_of_peak"], 3),
+        simd_level=median["simd_level"],
     )
 
 

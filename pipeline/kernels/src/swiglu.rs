@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use crate::flex::{last_dimension, shaped, tensor_like, unwritten, values};
 use crate::level::vectorized;
 use crate::placement::{Implementation, implementation_for};
+use crate::profile::{Direction, Operator, timed};
 use crate::simd::sigmoid;
 
 /// Values a task handles.
@@ -45,7 +46,7 @@ trait FusedSwiGlu: Backend {
 
 impl FusedSwiGlu for Flex {
     fn fused_swiglu(gate_up: FlexTensor) -> FlexTensor {
-        forward(&gate_up.to_contiguous())
+        timed(Operator::SwiGlu, Direction::Forward, || forward(&gate_up.to_contiguous()))
     }
 }
 
@@ -53,7 +54,7 @@ impl<C: CheckpointStrategy> FusedSwiGlu for Autodiff<Flex, C> {
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
         let (gate_up, node) = gate_up.into_parts();
         let gate_up = gate_up.to_contiguous();
-        let output = forward(&gate_up);
+        let output = timed(Operator::SwiGlu, Direction::Forward, || forward(&gate_up));
         match SwiGluBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(operation) => operation.finish(gate_up, output),
             OpsKind::UnTracked(operation) => operation.finish(output),
@@ -71,7 +72,8 @@ impl Backward<Flex, 1> for SwiGluBackward {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let [parent] = ops.parents;
         if let Some(node) = parent {
-            gradients.register::<Flex>(node.id, backward(&ops.state, &output_gradient));
+            let gradient = timed(Operator::SwiGlu, Direction::Backward, || backward(&ops.state, &output_gradient));
+            gradients.register::<Flex>(node.id, gradient);
         }
     }
 }

@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, anyhow};
+use burn::tensor::Device;
 use clap::{Args, ValueEnum};
 use limbeck_config::Precision;
-use limbeck_kernels::{Arithmetic, measured_peak};
+use limbeck_kernels::{has_fused_operators, measured_peak};
 use limbeck_model::{Transformer, parameters, save_tensors};
 
 use crate::device::{self, DeviceChoice};
@@ -35,9 +36,9 @@ pub struct BenchArgs {
     /// What is trained; may be given several times.
     #[arg(long = "model", value_enum, value_name = "MODEL", default_values_t = [BenchModel::Million3, BenchModel::Million28])]
     pub models: Vec<BenchModel>,
-    /// Arithmetic of the step.
-    #[arg(long, value_enum, default_value = "fp32")]
-    pub precision: PrecisionChoice,
+    /// Arithmetic of the step; default: what the device multiplies faster, as in the stages.
+    #[arg(long, value_enum)]
+    pub precision: Option<PrecisionChoice>,
     /// Where to compute. On the CPU, RAYON_NUM_THREADS sets the number of threads.
     #[arg(long, value_enum, default_value_t)]
     pub device: DeviceChoice,
@@ -66,9 +67,8 @@ pub enum PrecisionChoice {
 /// # Errors
 /// Status 2 for a device or precision that the build lacks; status 1 if the loss stops being finite.
 pub fn run(args: &BenchArgs) -> Result<Completion, Failure> {
-    let precision = precision(args.precision)?;
     match args.models[..] {
-        [model] => run_here(model, precision, args)?,
+        [model] => run_here(model, args)?,
         _ if args.dump_weights.is_some() => {
             return Err(Failure::usage(anyhow!("--dump-weights takes one model; hint: give `--model 3m`")));
         }
@@ -77,38 +77,36 @@ pub fn run(args: &BenchArgs) -> Result<Completion, Failure> {
     Ok(Completion::Complete { path: None })
 }
 
-fn precision(choice: PrecisionChoice) -> Result<Precision, Failure> {
+fn precision(choice: Option<PrecisionChoice>, device: &Device) -> Result<Precision, Failure> {
     match choice {
-        PrecisionChoice::Fp32 => Ok(Precision::Fp32),
-        PrecisionChoice::Bf16 => Err(Failure::usage(anyhow!(
-            "--precision is `bf16`, must be `fp32`: this build trains in 32-bit floats alone; hint: leave it out"
+        None => device::precision(None, device),
+        Some(PrecisionChoice::Fp32) => Ok(Precision::Fp32),
+        Some(PrecisionChoice::Bf16) if has_fused_operators(device) => Ok(Precision::Bf16),
+        Some(PrecisionChoice::Bf16) => Err(Failure::usage(anyhow!(
+            "--precision is `bf16`, must be `fp32` on this device; hint: use `fp32`, or `--device cpu`"
         ))),
     }
 }
 
-fn run_here(model: BenchModel, precision: Precision, args: &BenchArgs) -> Result<(), Failure> {
+fn run_here(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {
     let device = device::open(args.device)?;
+    let precision = precision(args.precision, &device)?;
+    let products = device::of_products(precision);
     let shape = model.shape();
-    let transformer = Transformer::new(&shape.config, SEED, &device.clone().autodiff());
+    let transformer = Transformer::new(&shape.config, SEED, &device.clone().autodiff()).with_precision(products);
     if let Some(path) = &args.dump_weights {
         save_tensors(path, &parameters(&transformer)).map_err(Failure::usage)?;
     }
     let steps = args.steps.map_or(model.default_steps(), |steps| steps as usize);
     let measurement = measure::measure(transformer, &shape, steps)?;
     // Last, so that the processor is as warm as it was in the steps.
-    let peak = if device::is_cpu(&device) { measured_peak(arithmetic(precision)) } else { None };
-    let report = Report::new(model, word(args.precision), device::describe(&device), &measurement, peak);
+    let peak = if has_fused_operators(&device) { measured_peak(products) } else { None };
+    let report = Report::new(model, precision, device::describe(&device), &measurement, peak);
     if args.json {
         eprint!("{report}");
         output::line(serde_json::to_string(&report).map_err(Failure::run)?)
     } else {
         output::line(report)
-    }
-}
-
-fn arithmetic(precision: Precision) -> Arithmetic {
-    match precision {
-        Precision::Fp32 => Arithmetic::Fp32,
     }
 }
 
@@ -128,7 +126,8 @@ fn command(program: &Path, model: BenchModel, args: &BenchArgs) -> Command {
     // No `..`: a new option must be handed on here or nowhere.
     let BenchArgs { models: _, precision, device, steps, json, dump_weights: _ } = args;
     let mut command = Command::new(program);
-    command.args(["--model", model.name(), "--precision", &word(*precision), "--device", &word(*device)]);
+    command.args(["--model", model.name(), "--device", &word(*device)]);
+    command.args(precision.map(|precision| format!("--precision={}", word(precision))));
     command.args(steps.map(|steps| format!("--steps={steps}")));
     command.args(json.then_some("--json"));
     command
@@ -147,13 +146,13 @@ mod tests {
     fn a_process_of_its_own_gets_every_option() {
         let args = BenchArgs {
             models: vec![BenchModel::Million3, BenchModel::Million28],
-            precision: PrecisionChoice::Bf16,
+            precision: Some(PrecisionChoice::Bf16),
             device: DeviceChoice::Cpu,
             steps: Some(7),
             json: true,
             dump_weights: None,
         };
         let line = format!("{:?}", command(Path::new("bench"), BenchModel::Million28, &args));
-        assert_eq!(line, r#""bench" "--model" "28m" "--precision" "bf16" "--device" "cpu" "--steps=7" "--json""#);
+        assert_eq!(line, r#""bench" "--model" "28m" "--device" "cpu" "--precision=bf16" "--steps=7" "--json""#);
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use limbeck_kernels::{Peak, Profile};
+use limbeck_config::Precision;
+use limbeck_kernels::{Peak, Profile, simd_level};
 use serde::Serialize;
 
 use crate::bench::measure::{Measurement, WARMUP_STEPS};
@@ -21,10 +22,12 @@ pub struct Report {
     /// Tokens of a row.
     pub sequence_length: usize,
     /// Arithmetic, as `train.precision` takes it.
-    pub precision: String,
+    pub precision: Precision,
     /// Where it was computed.
     pub device: String,
-    /// On the CPU: threads that computed.
+    /// Vector instructions of the CPU's operators.
+    pub simd_level: Option<&'static str>,
+    /// Threads that reached the peak, where one was measured.
     pub threads: Option<usize>,
     /// Steps before the measured ones.
     pub warmup_steps: usize,
@@ -40,7 +43,7 @@ pub struct Report {
     pub gflop_per_step: f64,
     /// The same a second, of the median step.
     pub gflop_per_s: f64,
-    /// On the CPU: what all threads reach together.
+    /// What all threads of the CPU reach together, where it is measured.
     pub peak_gflop_per_s: Option<f64>,
     /// `gflop_per_s` over `peak_gflop_per_s`.
     pub share_of_peak: Option<f64>,
@@ -93,7 +96,7 @@ impl Spread {
 impl Report {
     pub(crate) fn new(
         model: BenchModel,
-        precision: String,
+        precision: Precision,
         device: String,
         measurement: &Measurement,
         peak: Option<Peak>,
@@ -110,6 +113,7 @@ impl Report {
             sequence_length: shape.sequence_length,
             precision,
             device,
+            simd_level: simd_level().ok(),
             threads: peak.map(|peak| peak.threads),
             warmup_steps: WARMUP_STEPS,
             steps: measurement.seconds.len(),
@@ -142,6 +146,10 @@ fn shares(profile: &Profile, seconds: f64) -> Vec<Share> {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let precision = match self.precision {
+            Precision::Fp32 => "fp32",
+            Precision::Bf16 => "bf16",
+        };
         writeln!(
             formatter,
             "{}: {} parameters, {} rows of {} tokens, {} on {}, {} steps after {}",
@@ -149,7 +157,7 @@ impl fmt::Display for Report {
             self.parameters,
             self.rows,
             self.sequence_length,
-            self.precision,
+            precision,
             self.device,
             self.steps,
             self.warmup_steps
@@ -196,7 +204,7 @@ mod tests {
         let measurement =
             Measurement { losses_nats: vec![4.0; 6], seconds: vec![0.004, 0.002, 0.003], profile: Profile::default() };
         let peak = Peak { flops_per_s: 4e9, threads: 2 };
-        let report = Report::new(BenchModel::Tiny, "fp32".into(), "cpu".into(), &measurement, Some(peak));
+        let report = Report::new(BenchModel::Tiny, Precision::Fp32, "cpu".into(), &measurement, Some(peak));
         // 6 · 12,454 · 66 + 12 · 2 · 24 · 759 operations in 3 ms.
         assert!((report.gflop_per_s - 5_368_968e-9 / 0.003).abs() < 1e-9, "{}", report.gflop_per_s);
         assert!((report.share_of_peak.unwrap() - report.gflop_per_s / 4.0).abs() < 1e-12);
