@@ -94,8 +94,8 @@ impl<'a> Heads<'a> {
             match norm {
                 Some((weight, epsilon)) => {
                     let factor = reciprocal_rms(source, epsilon);
-                    for i in 0..width {
-                        target[i] = weight[i] * source[i] * factor;
+                    for ((target, value), weight) in target.iter_mut().zip(source).zip(weight) {
+                        *target = weight * value * factor;
                     }
                 }
                 None => target.copy_from_slice(source),
@@ -123,13 +123,15 @@ impl<'a> Heads<'a> {
             match norm {
                 Some((weight, epsilon)) => {
                     let factor = reciprocal_rms(source, epsilon);
-                    for i in 0..width {
-                        weight_gradient[i] += upstream[i] * source[i] * factor;
-                        upstream[i] *= weight[i];
+                    for ((sum, upstream), value) in weight_gradient.iter_mut().zip(&*upstream).zip(source) {
+                        *sum += upstream * value * factor;
+                    }
+                    for (upstream, weight) in upstream.iter_mut().zip(weight) {
+                        *upstream *= weight;
                     }
                     let correction = dot(upstream, source) * factor * factor * factor / width as f32;
-                    for i in 0..width {
-                        target[i] = factor * upstream[i] - correction * source[i];
+                    for ((target, upstream), value) in target.iter_mut().zip(&*upstream).zip(source) {
+                        *target = factor * upstream - correction * value;
                     }
                 }
                 None => target.copy_from_slice(upstream),

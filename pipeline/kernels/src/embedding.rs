@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::flex::{last_dimension, shaped, unwritten, values};
 use crate::placement::{Implementation, implementation_for};
+use crate::profile::{Direction, Operator, timed};
 
 /// Rows that a task handles.
 const ROWS_PER_TASK: usize = 256;
@@ -31,7 +32,10 @@ pub fn embedding(weight: Tensor<2>, ids: &[u32], tokens: usize) -> Tensor<3> {
     assert!(ids.iter().all(|id| (*id as usize) < vocab_size), "ids of the vocabulary");
     match implementation_for(&weight) {
         Implementation::Fused => {
-            let rows = <Dispatch as FusedEmbedding>::fused_embedding(weight.into_dispatch(), Arc::new(ids.to_vec()));
+            let (weight, rows) = (weight.into_dispatch(), Arc::new(ids.to_vec()));
+            let rows = timed(Operator::Embedding, Direction::Forward, || {
+                <Dispatch as FusedEmbedding>::fused_embedding(weight, rows)
+            });
             Tensor::<2>::from_dispatch(rows).reshape([ids.len() / tokens, tokens, hidden_size])
         }
         Implementation::Composed => embedding_composed(weight, ids, tokens),
@@ -80,7 +84,9 @@ impl Backward<Flex, 1> for EmbeddingBackward {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let ([parent], (shape, ids)) = (ops.parents, ops.state);
         if let Some(node) = parent {
-            gradients.register::<Flex>(node.id, backward(shape, &ids, &output_gradient));
+            timed(Operator::Embedding, Direction::Backward, || {
+                gradients.register::<Flex>(node.id, backward(shape, &ids, &output_gradient));
+            });
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::attention_blocks::{Attend, AttendBackward};
 use crate::attention_heads::{Heads, NormWeights};
 use crate::flex::{last_dimension, shaped, tensor_like, unwritten, values};
 use crate::gemm::{Precision, with_kernel};
+use crate::profile::{Direction, Operator, timed};
 
 /// Positions and rotary angles of a batch, on the host.
 #[derive(Debug)]
@@ -163,6 +164,10 @@ impl Inputs {
 
 /// The output, and the logarithm of the sum of the scores' exponentials: `[rows, num_attention_heads, sequence_length]`.
 fn forward(inputs: &Inputs) -> (FlexTensor, Arc<Vec<f32>>) {
+    timed(Operator::Attention, Direction::Forward, || attend(inputs))
+}
+
+fn attend(inputs: &Inputs) -> (FlexTensor, Arc<Vec<f32>>) {
     let Settings { layout, plan, precision, .. } = &inputs.settings;
     let (_, output_row) = inputs.row_sizes();
     let rows = plan.positions.len() / plan.sequence_length;
@@ -193,7 +198,8 @@ impl<const N: usize> Backward<Flex, N> for AttentionBackward {
 
     fn backward(self, ops: Ops<Saved, N>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let input_gradients = backward(&ops.state, &output_gradient);
+        let input_gradients =
+            timed(Operator::Attention, Direction::Backward, || backward(&ops.state, &output_gradient));
         for (node, gradient) in ops.parents.into_iter().zip(input_gradients) {
             if let Some(node) = node {
                 gradients.register::<Flex>(node.id, gradient);

@@ -10,6 +10,7 @@ use burn_flex::FlexTensor;
 
 use crate::flex::{last_dimension, matrix, shaped, unwritten, values};
 use crate::gemm::{Matrix, Output, Precision, multiply};
+use crate::profile::{Direction, Operator, timed};
 
 /// See [`crate::linear`].
 pub(crate) fn linear<const D: usize>(input: Tensor<D>, weight: Tensor<2>, precision: Precision) -> Tensor<D> {
@@ -179,6 +180,10 @@ impl Layers {
 
     /// The outputs side by side, on top of `residual`.
     fn forward(&self, residual: Option<FlexTensor>) -> FlexTensor {
+        timed(Operator::Linear, Direction::Forward, || self.output(residual))
+    }
+
+    fn output(&self, residual: Option<FlexTensor>) -> FlexTensor {
         let (input, output_size) = (matrix(&self.input), self.output_size());
         let mut shape = self.input.layout().shape().clone();
         let last = shape.num_dims() - 1;
@@ -234,12 +239,16 @@ impl<const N: usize> Backward<Flex, N> for LinearBackward {
         debug_assert_eq!(last_dimension(&output_gradient), ops.state.output_size());
         let mut parents = ops.parents.into_iter();
         if let Some(input) = parents.next().flatten() {
-            gradients.register::<Flex>(input.id, ops.state.input_gradient(output_matrix));
+            let gradient = timed(Operator::Linear, Direction::Backward, || ops.state.input_gradient(output_matrix));
+            gradients.register::<Flex>(input.id, gradient);
         }
         let mut column = 0;
         for (weight, parent) in ops.state.weights.iter().zip(&mut parents) {
             if let Some(parent) = parent {
-                gradients.register::<Flex>(parent.id, ops.state.weight_gradient(weight, column, output_matrix));
+                let gradient = timed(Operator::Linear, Direction::Backward, || {
+                    ops.state.weight_gradient(weight, column, output_matrix)
+                });
+                gradients.register::<Flex>(parent.id, gradient);
             }
             column += matrix(weight).rows;
         }

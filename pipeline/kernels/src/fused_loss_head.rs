@@ -14,7 +14,9 @@ use rayon::prelude::*;
 
 use crate::flex::{matrix, shaped, unwritten, values};
 use crate::gemm::{Output, Precision, multiply};
+use crate::level::vectorized;
 use crate::loss_head::{ChunkLoss, HeadLoss, chunks};
+use crate::profile::{Direction, Operator, timed};
 
 /// Values that a task scales.
 const VALUES_PER_TASK: usize = 1 << 15;
@@ -107,10 +109,10 @@ impl Backward<Flex, 2> for PremadeBackward {
         let factor = values(&gradients.consume::<Flex>(&ops.node).to_contiguous())[0];
         for (node, mut gradient) in ops.parents.into_iter().zip(ops.state) {
             if let Some(node) = node {
-                let values = gradient.storage_mut::<f32>();
-                values
-                    .par_chunks_mut(VALUES_PER_TASK)
-                    .for_each(|values| values.iter_mut().for_each(|value| *value *= factor));
+                timed(Operator::LossHead, Direction::Backward, || {
+                    let tasks = gradient.storage_mut::<f32>().par_chunks_mut(VALUES_PER_TASK);
+                    tasks.for_each(|values| vectorized(|| values.iter_mut().for_each(|value| *value *= factor)));
+                });
                 gradients.register::<Flex>(node.id, gradient);
             }
         }

@@ -12,6 +12,7 @@ use crate::fused_loss_head;
 use crate::gemm::Precision;
 use crate::linear::linear;
 use crate::placement::{Implementation, implementation_for};
+use crate::profile::{Direction, Operator, timed};
 
 /// Logits that a chunk holds at most: 16 MiB of 32-bit floats. Fixed, so that the order of the sums is too.
 const LOGITS_PER_CHUNK: usize = 1 << 22;
@@ -47,7 +48,9 @@ pub fn loss_head(
     row_loss: impl FnMut(Tensor<2>, Range<usize>) -> ChunkLoss,
 ) -> HeadLoss {
     match implementation_for(&hidden) {
-        Implementation::Fused => fused_loss_head::loss_head(hidden, weight, precision, row_loss),
+        Implementation::Fused => timed(Operator::LossHead, Direction::Forward, || {
+            fused_loss_head::loss_head(hidden, weight, precision, row_loss)
+        }),
         Implementation::Composed => loss_head_composed(hidden, weight, row_loss),
     }
 }

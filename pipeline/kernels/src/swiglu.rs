@@ -125,13 +125,16 @@ fn backward(gate_up: &FlexTensor, output_gradient: &FlexTensor) -> FlexTensor {
 
 #[inline(always)]
 fn backward_row(gradient: &mut [f32], gate_up: &[f32], upstream: &[f32]) {
-    let (gates, ups) = gate_up.split_at(upstream.len());
-    let (gate_gradient, up_gradient) = gradient.split_at_mut(upstream.len());
-    let targets = gate_gradient.iter_mut().zip(up_gradient);
-    for ((gate_gradient, up_gradient), ((gate, up), upstream)) in targets.zip(gates.iter().zip(ups).zip(upstream)) {
-        let s = sigmoid(*gate);
-        *gate_gradient = upstream * up * s * (1.0 + gate * (1.0 - s));
-        *up_gradient = upstream * gate * s;
+    let size = upstream.len();
+    let (gates, ups) = gate_up.split_at(size);
+    let (gate_gradient, up_gradient) = gradient.split_at_mut(size);
+    // Slices of one length and an index: a chain of zips is not turned into vectors.
+    let (gate_gradient, up_gradient) = (&mut gate_gradient[..size], &mut up_gradient[..size]);
+    let (gates, ups) = (&gates[..size], &ups[..size]);
+    for i in 0..size {
+        let s = sigmoid(gates[i]);
+        gate_gradient[i] = upstream[i] * ups[i] * s * (1.0 + gates[i] * (1.0 - s));
+        up_gradient[i] = upstream[i] * gates[i] * s;
     }
 }
 

@@ -5,7 +5,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::avx512::{store, transposed};
+use super::avx512::{load, store, transposed};
 use super::bf16::{pack, row_words, word_of, words};
 use super::matrix::Matrix;
 use super::{Kernel, Output, Tile};
@@ -122,50 +122,45 @@ impl Kernel for Amx {
     }
 }
 
-/// Packs 32 rows at a time, the words of a row side by side.
+/// Packs 32 rows at a time in the order in which they are read: for every 16 words of depth a row's 16 words after the
+/// other's.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn pack_rows(left: Matrix<'_>, panels: &mut [f32]) {
     let row_length = super::words(Amx, left.columns);
-    for (row, target) in panels.chunks_exact_mut(row_length).enumerate() {
-        if row < left.rows && left.column_stride == 1 {
-            let values = &left.from(row, 0)[..left.columns];
-            for (target, values) in target.chunks_exact_mut(TILE_WORDS).zip(values.chunks_exact(2 * TILE_WORDS)) {
-                store(target.first_chunk_mut().expect("sixteen values"), row_words(values));
+    for (index, panel) in panels.chunks_exact_mut(SIZE * row_length).enumerate() {
+        for (half, first) in [index * SIZE, index * SIZE + TILE_WORDS].into_iter().enumerate() {
+            let rows = first.min(left.rows)..(first + TILE_WORDS).min(left.rows);
+            let block = left.block(rows, 0..left.columns);
+            let tiles = panel.chunks_exact_mut(TILE_WORDS * TILE_WORDS).skip(half).step_by(2);
+            for (step, tile) in tiles.enumerate() {
+                pack_tile(block, step * TILE_WORDS, tile);
             }
-            let whole = left.columns / (2 * TILE_WORDS) * TILE_WORDS;
-            finish_row(left, row, whole, target);
-        } else if left.row_stride != 1 || row >= left.rows / TILE_WORDS * TILE_WORDS {
-            finish_row(left, row, 0, target);
         }
     }
-    if left.column_stride != 1 && left.row_stride == 1 {
-        turn_rows(left, row_length, panels);
-    }
 }
 
+/// Packs the words from `first` on of up to 16 rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn finish_row(left: Matrix<'_>, row: usize, from: usize, target: &mut [f32]) {
-    for (word, target) in target.iter_mut().enumerate().skip(from) {
-        *target = word_of(left, row, word);
-    }
-}
-
-/// The source's columns are contiguous: words of 16 rows and 16 pairs of depths at a time, transposed.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn turn_rows(left: Matrix<'_>, row_length: usize, panels: &mut [f32]) {
-    let pair = |row: usize, depth: usize| {
-        if depth < left.columns { super::avx512::load(&left.from(row, depth)[..16]) } else { _mm512_setzero_ps() }
-    };
-    for first in (0..left.rows / TILE_WORDS * TILE_WORDS).step_by(TILE_WORDS) {
-        for word in (0..row_length).step_by(TILE_WORDS) {
-            let mut lines = [_mm512_setzero_ps(); TILE_WORDS];
-            for (i, line) in lines.iter_mut().enumerate() {
-                let depth = 2 * (word + i);
-                *line = words(pair(first, depth), pair(first, depth + 1));
-            }
-            for (row, line) in transposed(lines).into_iter().enumerate() {
-                let target = &mut panels[(first + row) * row_length + word..];
-                store(target.first_chunk_mut().expect("sixteen values"), line);
+fn pack_tile(block: Matrix<'_>, first: usize, tile: &mut [f32]) {
+    let whole = block.rows == TILE_WORDS && 2 * (first + TILE_WORDS) <= block.columns;
+    let rows = tile.as_chunks_mut::<TILE_WORDS>().0;
+    if whole && block.column_stride == 1 {
+        for (row, target) in rows.iter_mut().enumerate() {
+            store(target, row_words(&block.from(row, 2 * first)[..2 * TILE_WORDS]));
+        }
+    } else if whole && block.row_stride == 1 {
+        let mut lines = [_mm512_setzero_ps(); TILE_WORDS];
+        for (i, line) in lines.iter_mut().enumerate() {
+            let depth = 2 * (first + i);
+            *line = words(load(&block.from(0, depth)[..16]), load(&block.from(0, depth + 1)[..16]));
+        }
+        for (line, target) in transposed(lines).into_iter().zip(rows) {
+            store(target, line);
+        }
+    } else {
+        for (row, target) in rows.iter_mut().enumerate() {
+            for (i, word) in target.iter_mut().enumerate() {
+                *word = word_of(block, row, first + i);
             }
         }
     }
@@ -178,9 +173,9 @@ fn multiply(left: &[f32], right: &[f32], output: &mut [f32], row_stride: usize, 
     assert!(steps > 0 && right.len() == row_length * SIZE, "one panel of each");
     assert!(output.len() >= (SIZE - 1) * row_stride + SIZE, "room for the output");
     let (left, right, output) = (left.as_ptr(), right.as_ptr(), output.as_mut_ptr());
-    let (output_stride, row_bytes) = (4 * row_stride, 4 * row_length);
-    // SAFETY: `begin` has set the shapes; the assertions bound every address: tiles of 16 rows `row_bytes` apart on the
-    // left, 16 lines of 128 bytes a step on the right, 32 rows of 128 bytes in the output.
+    let output_stride = 4 * row_stride;
+    // SAFETY: `begin` has set the shapes; the assertions bound every address: 32 rows of 64 bytes a step on the left,
+    // 16 lines of 128 bytes a step on the right, 32 rows of 128 bytes in the output.
     unsafe {
         let lower = output.add(16 * row_stride);
         match mode {
@@ -198,24 +193,22 @@ fn multiply(left: &[f32], right: &[f32], output: &mut [f32], row_stride: usize, 
         asm!(
             "2:",
             "tileloadd tmm6, [{right} + {line}]",
-            "tileloadd tmm4, [{upper} + {row}]",
+            "tileloadd tmm4, [{left} + {row}]",
             "tdpbf16ps tmm0, tmm4, tmm6",
             "tileloadd tmm7, [{right} + {line} + 64]",
             "tdpbf16ps tmm1, tmm4, tmm7",
-            "tileloadd tmm5, [{lower} + {row}]",
+            "tileloadd tmm5, [{left} + {row} + 1024]",
             "tdpbf16ps tmm2, tmm5, tmm6",
             "tdpbf16ps tmm3, tmm5, tmm7",
-            "add {upper}, 64",
-            "add {lower}, 64",
+            "add {left}, 2048",
             "add {right}, 2048",
             "dec {steps}",
             "jnz 2b",
             right = inout(reg) right => _,
-            upper = inout(reg) left => _,
-            lower = inout(reg) left.add(16 * row_length) => _,
+            left = inout(reg) left => _,
             steps = inout(reg) steps => _,
             line = in(reg) 4 * SIZE,
-            row = in(reg) row_bytes,
+            row = in(reg) 4 * TILE_WORDS,
             options(nostack)
         );
         asm!(

@@ -31,7 +31,7 @@ use bf16::Avx512Bf16;
 use fp32::Fp32;
 
 /// Packed words of a row in a block: a right panel of 32 columns is 32 KiB.
-const WORDS_PER_BLOCK: usize = 384;
+const WORDS_PER_BLOCK: usize = 256;
 /// Columns of a block: what is packed of the right operand at once is at most 4 MiB.
 const COLUMN_BLOCK: usize = 4096;
 /// Left panels that a task packs at most: about 350 KiB.
