@@ -115,11 +115,17 @@ impl WithKernel for Attend<'_, '_> {
         let (mut packed_keys, mut packed_values) = (Packed::new(), Packed::new());
         kernel.begin();
         for key_head in 0..heads.layout.num_key_value_heads {
-            vectorized(|| heads.turned(Head::Key(key_head), &mut turned));
+            vectorized(
+                #[inline(always)]
+                || heads.turned(Head::Key(key_head), &mut turned),
+            );
             packed_keys.pack(kernel, Matrix::new(&turned, length, width, width));
             packed_values.pack(kernel, heads.values(key_head).transposed());
             for head in key_head * heads.group()..(key_head + 1) * heads.group() {
-                vectorized(|| heads.turned(Head::Query(head), &mut turned));
+                vectorized(
+                    #[inline(always)]
+                    || heads.turned(Head::Query(head), &mut turned),
+                );
                 let queries = Matrix::new(&turned, length, width, width);
                 for block in blocks(kernel, length) {
                     let first = heads.first_key_of(kernel, &block);
@@ -129,7 +135,10 @@ impl WithKernel for Attend<'_, '_> {
                     let target = Target { values: &mut scores, row_stride: columns, mode: Output::Replace };
                     product(kernel, queries.block(block.clone(), 0..width), right, columns, target, &mut buffer);
                     let log_sums = &mut log_sums[head * length..][block.clone()];
-                    vectorized(|| weigh(&heads, &block, first, &mut scores, log_sums));
+                    vectorized(
+                        #[inline(always)]
+                        || weigh(&heads, &block, first, &mut scores, log_sums),
+                    );
                     let weights = Matrix::new(&scores, block.len(), columns, columns);
                     let right = packed_values.depths(kernel, first, words(kernel, columns));
                     let values = &mut output[block.start * output_width + head * width..];
@@ -176,7 +185,10 @@ impl WithKernel for AttendBackward<'_, '_> {
         let mut norm_gradients = [vec![0.0; width], vec![0.0; width]];
         kernel.begin();
         for key_head in 0..heads.layout.num_key_value_heads {
-            vectorized(|| heads.turned(Head::Key(key_head), &mut turned_keys));
+            vectorized(
+                #[inline(always)]
+                || heads.turned(Head::Key(key_head), &mut turned_keys),
+            );
             let keys = Matrix::new(&turned_keys, length, width, width);
             keys_across.pack(kernel, keys);
             keys_along.pack(kernel, keys.transposed());
@@ -184,7 +196,10 @@ impl WithKernel for AttendBackward<'_, '_> {
             key_gradient.fill(0.0);
             value_gradient.fill(0.0);
             for head in key_head * heads.group()..(key_head + 1) * heads.group() {
-                vectorized(|| heads.turned(Head::Query(head), &mut turned));
+                vectorized(
+                    #[inline(always)]
+                    || heads.turned(Head::Query(head), &mut turned),
+                );
                 let queries = Matrix::new(&turned, length, width, width);
                 let upstream = Matrix::new(&output_gradient[head * width..], length, width, output_width);
                 for block in blocks(kernel, length) {
@@ -204,9 +219,10 @@ impl WithKernel for AttendBackward<'_, '_> {
                     let rows = block.start * output_width + head * width;
                     let outputs =
                         Outputs { output: &output[rows..], gradient: &output_gradient[rows..], output_width, width };
-                    vectorized(|| {
-                        weigh_backward(&heads, &block, first, &mut weights, &mut score_gradients, log_sums, outputs)
-                    });
+                    vectorized(
+                        #[inline(always)]
+                        || weigh_backward(&heads, &block, first, &mut weights, &mut score_gradients, log_sums, outputs),
+                    );
                     let [weights, score_gradients] =
                         [&weights, &score_gradients].map(|values| Matrix::new(values, block.len(), columns, columns));
                     let target = Target {
@@ -226,10 +242,16 @@ impl WithKernel for AttendBackward<'_, '_> {
                     product(kernel, score_gradients.transposed(), packed_block.panels(), width, target, &mut buffer);
                 }
                 let [query_norm, _] = &mut norm_gradients;
-                vectorized(|| heads.turned_backward(Head::Query(head), &mut query_gradient, gradient, query_norm));
+                vectorized(
+                    #[inline(always)]
+                    || heads.turned_backward(Head::Query(head), &mut query_gradient, gradient, query_norm),
+                );
             }
             let [_, key_norm] = &mut norm_gradients;
-            vectorized(|| heads.turned_backward(Head::Key(key_head), &mut key_gradient, gradient, key_norm));
+            vectorized(
+                #[inline(always)]
+                || heads.turned_backward(Head::Key(key_head), &mut key_gradient, gradient, key_norm),
+            );
             let targets = gradient.chunks_exact_mut(heads.width());
             for (target, value) in targets.zip(value_gradient.chunks_exact(width)) {
                 target[heads.value_column(key_head)..][..width].copy_from_slice(value);

@@ -111,7 +111,12 @@ impl Backward<Flex, 2> for PremadeBackward {
             if let Some(node) = node {
                 timed(Operator::LossHead, Direction::Backward, || {
                     let tasks = gradient.storage_mut::<f32>().par_chunks_mut(VALUES_PER_TASK);
-                    tasks.for_each(|values| vectorized(|| values.iter_mut().for_each(|value| *value *= factor)));
+                    tasks.for_each(|values| {
+                        vectorized(
+                            #[inline(always)]
+                            || values.iter_mut().for_each(|value| *value *= factor),
+                        )
+                    });
                 });
                 gradients.register::<Flex>(node.id, gradient);
             }

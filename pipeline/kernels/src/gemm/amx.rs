@@ -81,6 +81,15 @@ impl Kernel for Amx {
         2
     }
 
+    /// Deep blocks: an output that is read and written again costs more than panels from the second-level cache.
+    fn words_per_block(self) -> usize {
+        1024
+    }
+
+    fn panels_per_task(self) -> usize {
+        8
+    }
+
     fn word_multiple(self) -> usize {
         TILE_WORDS
     }

@@ -28,7 +28,10 @@ pub(super) struct Fp32 {
 impl Fp32 {
     fn round(self, panels: &mut [f32]) {
         if self.rounded {
-            vectorized(|| panels.iter_mut().for_each(|value| *value = rounded(*value)));
+            vectorized(
+                #[inline(always)]
+                || panels.iter_mut().for_each(|value| *value = rounded(*value)),
+            );
         }
     }
 }

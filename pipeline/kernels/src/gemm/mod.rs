@@ -30,12 +30,8 @@ use amx::Amx;
 use bf16::Avx512Bf16;
 use fp32::Fp32;
 
-/// Packed words of a row in a block: a right panel of 32 columns is 32 KiB.
-const WORDS_PER_BLOCK: usize = 256;
-/// Columns of a block: what is packed of the right operand at once is at most 4 MiB.
+/// Columns of a block, at most.
 const COLUMN_BLOCK: usize = 4096;
-/// Left panels that a task packs at most: about 350 KiB.
-const PANELS_PER_TASK: usize = 24;
 
 /// Whether a product replaces what the output holds or is added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +48,14 @@ pub(crate) trait Kernel: Copy + Send + Sync {
     fn columns(self) -> usize;
     /// Values in a packed word.
     fn values_per_word(self) -> usize;
+    /// Packed words of a row in a block: with 256, a right panel of 32 columns takes 32 KiB.
+    fn words_per_block(self) -> usize {
+        256
+    }
+    /// Left panels that a task packs at once, at most: with 24 of 14 rows and 256 words, 350 KiB.
+    fn panels_per_task(self) -> usize {
+        24
+    }
     /// Depths are packed in multiples of this many words; those that are missing are zero.
     fn word_multiple(self) -> usize {
         1
@@ -174,7 +178,7 @@ fn blocks(
     }
     let mut packed = PACKED.take();
     for columns in ranges(right.columns, COLUMN_BLOCK) {
-        for (index, depth) in ranges(left.columns, WORDS_PER_BLOCK * kernel.values_per_word()).enumerate() {
+        for (index, depth) in ranges(left.columns, kernel.words_per_block() * kernel.values_per_word()).enumerate() {
             let block = right.block(depth.clone(), columns.clone());
             let panels = pack_right(kernel, block, &mut packed);
             let mode = if index == 0 { mode } else { Output::Add };
@@ -222,7 +226,7 @@ fn multiply_block(
     mode: Output,
 ) {
     let panels = left.rows.div_ceil(kernel.rows());
-    let tasks = panels.div_ceil(PANELS_PER_TASK).next_multiple_of(rayon::current_num_threads());
+    let tasks = panels.div_ceil(kernel.panels_per_task()).next_multiple_of(rayon::current_num_threads());
     let rows = panels.div_ceil(tasks) * kernel.rows();
     output.par_chunks_mut(rows * row_stride).take(left.rows.div_ceil(rows)).enumerate().for_each(|(index, output)| {
         let left = left.block(index * rows..((index + 1) * rows).min(left.rows), 0..left.columns);
