@@ -162,14 +162,14 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
 
 /// Layers that read one input.
 #[derive(Clone, Debug)]
-struct Layers {
+pub(crate) struct Layers {
     input: FlexTensor,
     weights: Vec<FlexTensor>,
     precision: Precision,
 }
 
 impl Layers {
-    fn new(input: FlexTensor, weights: impl IntoIterator<Item = FlexTensor>, precision: Precision) -> Self {
+    pub(crate) fn new(input: FlexTensor, weights: impl IntoIterator<Item = FlexTensor>, precision: Precision) -> Self {
         let weights = weights.into_iter().map(|weight| weight.to_contiguous()).collect();
         Self { input: input.to_contiguous(), weights, precision }
     }
@@ -179,7 +179,7 @@ impl Layers {
     }
 
     /// The outputs side by side, on top of `residual`.
-    fn forward(&self, residual: Option<FlexTensor>) -> FlexTensor {
+    pub(crate) fn forward(&self, residual: Option<FlexTensor>) -> FlexTensor {
         timed(Operator::Linear, Direction::Forward, || self.output(residual))
     }
 
@@ -202,7 +202,7 @@ impl Layers {
     }
 
     /// `Σ dy · weight`.
-    fn input_gradient(&self, output_gradient: Matrix<'_>) -> FlexTensor {
+    pub(crate) fn input_gradient(&self, output_gradient: Matrix<'_>) -> FlexTensor {
         let input = matrix(&self.input);
         let mut gradient = unwritten(input.rows * input.columns);
         let (mut column, mut mode) = (0, Output::Replace);
@@ -217,7 +217,12 @@ impl Layers {
     }
 
     /// `dyᵀ · input` of the layer whose outputs start at `column`.
-    fn weight_gradient(&self, weight: &FlexTensor, column: usize, output_gradient: Matrix<'_>) -> FlexTensor {
+    pub(crate) fn weight_gradient(
+        &self,
+        weight: &FlexTensor,
+        column: usize,
+        output_gradient: Matrix<'_>,
+    ) -> FlexTensor {
         let (input, shape) = (matrix(&self.input), weight.layout().shape().clone());
         let weight = matrix(weight);
         let mut gradient = unwritten(weight.rows * weight.columns);

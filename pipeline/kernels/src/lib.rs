@@ -11,6 +11,7 @@ mod attention_heads;
 #[cfg(test)]
 mod drawn;
 mod embedding;
+mod feed_forward;
 mod flex;
 mod fused_attention;
 mod fused_linear;
@@ -32,6 +33,7 @@ pub use attention::{
     AttentionPlan, HeadLayout, HeadNorms, attention, causal_mask, rotary_attention, rotate, split_heads,
 };
 pub use embedding::{embedding, embedding_composed};
+pub use feed_forward::{swiglu_linear_add, swiglu_linear_add_composed};
 pub use gemm::Precision;
 pub use level::{SIMD_VARIABLE, multiplies_bf16_faster, simd_level};
 pub use linear::{linear, linear_add, linear_composed, linears};

@@ -46,7 +46,7 @@ trait FusedSwiGlu: Backend {
 
 impl FusedSwiGlu for Flex {
     fn fused_swiglu(gate_up: FlexTensor) -> FlexTensor {
-        timed(Operator::SwiGlu, Direction::Forward, || forward(&gate_up.to_contiguous()))
+        timed(Operator::SwiGlu, Direction::Forward, || activate(&gate_up.to_contiguous()))
     }
 }
 
@@ -54,7 +54,7 @@ impl<C: CheckpointStrategy> FusedSwiGlu for Autodiff<Flex, C> {
     fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
         let (gate_up, node) = gate_up.into_parts();
         let gate_up = gate_up.to_contiguous();
-        let output = timed(Operator::SwiGlu, Direction::Forward, || forward(&gate_up));
+        let output = timed(Operator::SwiGlu, Direction::Forward, || activate(&gate_up));
         match SwiGluBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::Tracked(operation) => operation.finish(gate_up, output),
             OpsKind::UnTracked(operation) => operation.finish(output),
@@ -72,13 +72,15 @@ impl Backward<Flex, 1> for SwiGluBackward {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let [parent] = ops.parents;
         if let Some(node) = parent {
-            let gradient = timed(Operator::SwiGlu, Direction::Backward, || backward(&ops.state, &output_gradient));
+            let gradient =
+                timed(Operator::SwiGlu, Direction::Backward, || activate_backward(&ops.state, &output_gradient));
             gradients.register::<Flex>(node.id, gradient);
         }
     }
 }
 
-fn forward(gate_up: &FlexTensor) -> FlexTensor {
+/// See [`swiglu`].
+pub(crate) fn activate(gate_up: &FlexTensor) -> FlexTensor {
     let size = last_dimension(gate_up) / 2;
     let mut output = unwritten(values(gate_up).len() / 2);
     let rows = rows_per_task(size);
@@ -104,7 +106,7 @@ fn forward(gate_up: &FlexTensor) -> FlexTensor {
 }
 
 /// With `s = sigmoid(gate)`: `dgate = dy · up · s · (1 + gate · (1 - s))` and `dup = dy · gate · s`.
-fn backward(gate_up: &FlexTensor, output_gradient: &FlexTensor) -> FlexTensor {
+pub(crate) fn activate_backward(gate_up: &FlexTensor, output_gradient: &FlexTensor) -> FlexTensor {
     let size = last_dimension(output_gradient);
     let mut gradient = unwritten(values(gate_up).len());
     let task = rows_per_task(size) * size;

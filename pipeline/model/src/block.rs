@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
     AttentionPlan, HeadLayout, HeadNorms, Precision, attention, linear_add, linears, rotary_attention, rotate,
-    split_heads, swiglu,
+    split_heads, swiglu_linear_add,
 };
 
 use crate::cache::{Context, LayerCache};
@@ -112,7 +112,7 @@ impl FeedForward {
     /// `residual` plus the layer's output.
     fn forward(&self, residual: Tensor<3>, input: Tensor<3>, precision: Precision) -> Tensor<3> {
         let gate_up = linears(input, [&self.gate_proj, &self.up_proj].map(|layer| layer.weight.val()), precision);
-        linear_add(residual, swiglu(gate_up), self.down_proj.weight.val(), precision)
+        swiglu_linear_add(residual, gate_up, self.down_proj.weight.val(), precision)
     }
 }
 
