@@ -57,8 +57,7 @@ fn distillation(
     let precision = config.train.precision.map_or(limbeck_kernels::Precision::Fp32, device::of_products);
     let objective = Distillation {
         teacher: source.model.with_precision(precision),
-        divergence: distill.divergence,
-        temperature: distill.temperature,
+        divergence: distill.into(),
         ce_weight: distill.ce_weight,
     };
     Ok((Box::new(objective), Some(source.parent)))

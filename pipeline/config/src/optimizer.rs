@@ -97,12 +97,7 @@ impl OptimizerSection {
     pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
         rules::positive(problems, "optimizer.learning_rate", self.learning_rate, "0.001");
         for (key, beta) in [("optimizer.beta_1", self.beta_1), ("optimizer.beta_2", self.beta_2)] {
-            if !(0.0..1.0).contains(&beta) {
-                problems.push(
-                    Problem::new(key, format!("{beta:?}"), "must be from `0` to under `1`")
-                        .hint("`0.9` and `0.95` are usual"),
-                );
-            }
+            rules::under_one(problems, key, beta, "`0.9` and `0.95` are usual");
         }
         rules::positive(problems, "optimizer.epsilon", self.epsilon, "1e-8");
         rules::not_negative(problems, "optimizer.weight_decay", self.weight_decay);

@@ -29,6 +29,13 @@ pub(crate) fn fraction(problems: &mut Vec<Problem>, key: &str, value: f64) {
     }
 }
 
+/// A number of \[0, 1).
+pub(crate) fn under_one(problems: &mut Vec<Problem>, key: &str, value: f64, hint: &str) {
+    if !(0.0..1.0).contains(&value) {
+        problems.push(Problem::new(key, format!("{value:?}"), "must be from `0` to under `1`").hint(hint));
+    }
+}
+
 /// A count that has a minimum.
 pub(crate) fn at_least(problems: &mut Vec<Problem>, key: &str, value: u64, minimum: u64) {
     if value < minimum {

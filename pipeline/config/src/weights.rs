@@ -28,12 +28,37 @@ pub struct TeacherSection {
     pub from: PathBuf,
 }
 
-/// How far the student's distribution is from the teacher's.
+/// How far the student's distribution q is from the teacher's, p. The definitions are in `limbeck-loss`.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Divergence {
-    /// KL(teacher ‖ student).
+    /// KL(p ‖ q).
     ForwardKl {},
+    /// KL(q ‖ p).
+    ReverseKl {},
+    /// KL(p ‖ α p + (1 - α) q).
+    SkewedForwardKl {
+        /// From 0, forward KL, to under 1.
+        #[serde(default = "a_tenth")]
+        alpha: f64,
+    },
+    /// KL(q ‖ (1 - α) p + α q).
+    SkewedReverseKl {
+        /// From 0, reverse KL, to under 1.
+        #[serde(default = "a_tenth")]
+        alpha: f64,
+    },
+    /// β KL(p ‖ m) + (1 - β) KL(q ‖ m), m = β p + (1 - β) q.
+    JensenShannon {
+        /// From 0, forward KL, to 1, reverse KL.
+        #[serde(default = "a_half")]
+        beta: f64,
+        /// Divides by β (1 - β), without which both ends jump.
+        #[serde(default = "yes")]
+        normalised: bool,
+    },
+    /// ½ Σ |p - q|.
+    TotalVariation {},
 }
 
 /// `[distill]`.
@@ -43,9 +68,12 @@ pub struct DistillSection {
     /// The loss between teacher and student.
     #[serde(default = "forward_kl")]
     pub divergence: Divergence,
-    /// Divides both models' logits in the divergence, which is then multiplied by its square.
+    /// Divides both models' logits in the divergence.
     #[serde(default = "one")]
     pub temperature: f64,
+    /// Multiplies the divergence by the square of the temperature.
+    #[serde(default = "yes")]
+    pub scale_by_temperature_squared: bool,
     /// Weight of cross-entropy on the data; the divergence has the rest. 0 and 1 are the pure losses.
     #[serde(default)]
     pub ce_weight: f64,
@@ -55,8 +83,46 @@ fn one() -> f64 {
     1.0
 }
 
+fn a_half() -> f64 {
+    0.5
+}
+
+/// DistiLLM's (arXiv:2402.03898).
+fn a_tenth() -> f64 {
+    0.1
+}
+
+fn yes() -> bool {
+    true
+}
+
 fn forward_kl() -> Divergence {
     Divergence::ForwardKl {}
+}
+
+impl Divergence {
+    /// The name of its kind in a config.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ForwardKl {} => "forward_kl",
+            Self::ReverseKl {} => "reverse_kl",
+            Self::SkewedForwardKl { .. } => "skewed_forward_kl",
+            Self::SkewedReverseKl { .. } => "skewed_reverse_kl",
+            Self::JensenShannon { .. } => "jensen_shannon",
+            Self::TotalVariation {} => "total_variation",
+        }
+    }
+
+    fn check(&self, problems: &mut Vec<Problem>) {
+        match *self {
+            Self::ForwardKl {} | Self::ReverseKl {} | Self::TotalVariation {} => {}
+            Self::SkewedForwardKl { alpha } | Self::SkewedReverseKl { alpha } => {
+                // At 1 both sides are the same distribution, and there is nothing to learn.
+                rules::under_one(problems, "distill.divergence.alpha", alpha, "`0.1` is usual");
+            }
+            Self::JensenShannon { beta, .. } => rules::fraction(problems, "distill.divergence.beta", beta),
+        }
+    }
 }
 
 impl StartSection {
@@ -98,6 +164,7 @@ impl TeacherSection {
 
 impl DistillSection {
     pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
+        self.divergence.check(problems);
         rules::positive(problems, "distill.temperature", self.temperature, "1.0");
         rules::fraction(problems, "distill.ce_weight", self.ce_weight);
     }
@@ -106,7 +173,7 @@ impl DistillSection {
 impl Default for DistillSection {
     /// Forward KL alone, at temperature 1.
     fn default() -> Self {
-        Self { divergence: forward_kl(), temperature: one(), ce_weight: 0.0 }
+        Self { divergence: forward_kl(), temperature: one(), scale_by_temperature_squared: yes(), ce_weight: 0.0 }
     }
 }
 

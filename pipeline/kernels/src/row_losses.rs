@@ -81,48 +81,59 @@ fn cross_entropy_row(row: &mut [f32], target: usize) -> f64 {
     f64::from(sum).ln() + f64::from(largest - target_logit)
 }
 
-/// `T² Σ p (ln p - ln q)` with `p = softmax(teacher / T)`, `q = softmax(student / T)`, and its gradient `T (q - p)`, which
-/// overwrites the student's logits unless somebody else holds them.
+/// `scale Σ p ln(p / q)` with `p = softmax(teacher / T)`, `q = softmax(student / T)`, and its gradient
+/// `scale / T (q - p)`, which overwrites the student's logits unless somebody else holds them.
 ///
 /// # Shapes
 /// - `student`, `teacher`: `[rows, vocab_size]`
 ///
 /// # Panics
 /// If [`crate::implementation_for`] the logits is not fused.
-pub fn forward_kl_rows(student: Tensor<2>, teacher: Tensor<2>, temperature: f32) -> ChunkLoss {
+pub fn forward_kl_rows(student: Tensor<2>, teacher: Tensor<2>, temperature: f64, scale: f64) -> ChunkLoss {
     let (mut student, teacher) = (primitive(student), primitive(teacher));
     let vocab_size = last_dimension(&student);
     let task = rows_per_task(vocab_size) * vocab_size;
+    let factors = (temperature.recip() as f32, (scale / temperature) as f32);
     let tasks = student.storage_mut::<f32>().par_chunks_mut(task).zip(values(&teacher).par_chunks(task));
     let losses = tasks.map(|(student, teacher)| {
         vectorized(
             #[inline(always)]
             || {
                 let rows = student.chunks_mut(vocab_size).zip(teacher.chunks(vocab_size));
-                rows.map(|(student, teacher)| forward_kl_row(student, teacher, temperature)).sum()
+                scale * rows.map(|(student, teacher)| forward_kl_row(student, teacher, factors)).sum::<f64>()
             },
         )
     });
     chunk_loss(losses.collect(), student)
 }
 
+/// `factors`: on the logits, and on q - p.
 #[inline(always)]
-fn forward_kl_row(student: &mut [f32], teacher: &[f32], temperature: f32) -> f64 {
-    let scale = temperature.recip();
+fn forward_kl_row(student: &mut [f32], teacher: &[f32], factors: (f32, f32)) -> f64 {
     let (student_shift, teacher_shift) = (largest(student), largest(teacher));
-    let student_log_sum = sum_exp(student, student_shift, scale).ln();
-    let teacher_log_sum = sum_exp(teacher, teacher_shift, scale).ln();
+    let student_sum = sum_exp(student, student_shift, factors.0);
+    let teacher_sum = sum_exp(teacher, teacher_shift, factors.0);
+    let (student_share, teacher_share) = (student_sum.recip(), teacher_sum.recip());
+    let log_sums = (f64::from(student_sum) / f64::from(teacher_sum)).ln() as f32;
     let mut lanes = [0.0f32; 16];
     for (student, teacher) in student.chunks_mut(16).zip(teacher.chunks(16)) {
         for ((student, teacher), lane) in student.iter_mut().zip(teacher).zip(&mut lanes) {
-            let log_q = (*student - student_shift) * scale - student_log_sum;
-            let log_p = (*teacher - teacher_shift) * scale - teacher_log_sum;
-            let p = exp(log_p);
-            *lane += p * (log_p - log_q);
-            *student = temperature * (exp(log_q) - p);
+            let (s, t) = ((*student - student_shift) * factors.0, (*teacher - teacher_shift) * factors.0);
+            let (q, p) = (exp(s) * student_share, exp(t) * teacher_share);
+            *lane += kl_term(p, q, s - t - log_sums);
+            *student = factors.1 * (q - p);
         }
     }
-    f64::from(temperature).powi(2) * lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>()
+    lanes.iter().map(|lane| f64::from(*lane)).sum()
+}
+
+/// `p (eˣ - 1 - x)` for x = ln(q / p), whose sum over a row is KL(p ‖ q): never under 0, as the terms `p ln(p / q)` are, which
+/// cancel when the distributions are nearly equal. Near 0 the series of the exponential.
+#[inline(always)]
+fn kl_term(p: f32, q: f32, x: f32) -> f32 {
+    let near = p * (x * x) * (0.5 + x * (1.0 / 6.0 + x * (1.0 / 24.0 + x * (1.0 / 120.0))));
+    let far = q - p - p * x;
+    if x.abs() < 0.125 { near } else { far }
 }
 
 fn primitive(tensor: Tensor<2>) -> FlexTensor {

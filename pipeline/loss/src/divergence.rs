@@ -1,18 +1,124 @@
-//! Choosing a divergence, and mixing it with cross-entropy.
+//! From logits to a divergence: which one, at which temperature, from a dense or a sparse teacher.
 
 use burn::tensor::Tensor;
-use limbeck_config::Divergence;
-use limbeck_kernels::ChunkLoss;
+use limbeck_config::{DistillSection, Divergence};
+use limbeck_kernels::{ChunkLoss, Implementation, forward_kl_rows, implementation_for};
 
+use crate::coarse::Coarse;
+use crate::error::LossError;
 use crate::forward_kl::forward_kl;
+use crate::jensen_shannon::jensen_shannon;
+use crate::pair::{Pair, Terms};
+use crate::reverse_kl::reverse_kl;
+use crate::skewed_forward_kl::skewed_forward_kl;
+use crate::skewed_reverse_kl::skewed_reverse_kl;
+use crate::sparse::SparseTargets;
+use crate::total_variation::total_variation;
+
+/// The row loss between a student and a teacher.
+///
+/// With q = softmax(student / T) and p = softmax(teacher / T), D(p, q) is summed over the rows, in nats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DivergenceLoss {
+    /// D.
+    pub divergence: Divergence,
+    /// T, over 0.
+    pub temperature: f64,
+    /// Whether D is multiplied by T².
+    ///
+    /// The gradient of a KL by the logits is `(q - p) / T`, and q - p shrinks as 1 / T besides: the factor keeps the
+    /// gradient's size at high temperatures (Hinton et al. 2015). DistillKit and ModelOpt have it; TRL, Liger and axolotl
+    /// do not. Total variation shrinks as 1 / T alone, so that the factor is T too many there.
+    pub scale_by_temperature_squared: bool,
+}
+
+impl From<&DistillSection> for DivergenceLoss {
+    fn from(section: &DistillSection) -> Self {
+        Self {
+            divergence: section.divergence,
+            temperature: section.temperature,
+            scale_by_temperature_squared: section.scale_by_temperature_squared,
+        }
+    }
+}
+
+impl DivergenceLoss {
+    /// The loss towards a teacher's logits.
+    ///
+    /// # Shapes
+    /// - `student`, `teacher`: `[rows, vocab_size]`, finite
+    pub fn dense(&self, student: Tensor<2>, teacher: Tensor<2>) -> ChunkLoss {
+        if self.divergence == (Divergence::ForwardKl {}) && implementation_for(&student) == Implementation::Fused {
+            return forward_kl_rows(student, teacher, self.temperature, self.scale());
+        }
+        let (loss_sum, gradient) = self.between(self.heated(student), self.heated(teacher));
+        ChunkLoss { loss_sum, logit_gradient: gradient }
+    }
+
+    /// The loss towards a teacher of whom each row has a few classes: the divergence of the coarsened distributions, in
+    /// which all other ids of a row are one class together.
+    ///
+    /// It is at most that of [`dense`](Self::dense), 0 where both agree on the listed ids and on the mass of the
+    /// rest, and its gradient reaches every id. Targets without a ghost have no mass on the rest: see
+    /// [`for_samples`](Self::for_samples). The targets are those of this temperature; only the student's logits are
+    /// divided by it.
+    ///
+    /// # Shapes
+    /// - `student`: `[rows, vocab_size]`, finite
+    /// - `targets`: as many rows
+    ///
+    /// # Panics
+    /// For targets without a ghost unless [`for_samples`](Self::for_samples) allows them.
+    pub fn sparse(&self, student: Tensor<2>, targets: &SparseTargets) -> ChunkLoss {
+        assert!(targets.has_ghost() || self.for_samples().is_ok(), "samples met another divergence than forward KL");
+        let coarse = Coarse::of(self.heated(student), targets);
+        let (loss_sum, gradient) = self.between(coarse.logits(), targets.logits());
+        ChunkLoss { loss_sum, logit_gradient: coarse.logit_gradient(gradient) }
+    }
+
+    /// Whether counts of ids that were drawn from the teacher can stand for it.
+    ///
+    /// Forward KL is linear in the teacher's probabilities but for its entropy, so the mean of its gradient over the draws
+    /// is the gradient towards the teacher itself. No other divergence is: it would learn something else, silently.
+    ///
+    /// # Errors
+    /// [`LossError::Samples`] for every divergence that is not forward KL.
+    pub fn for_samples(&self) -> Result<(), LossError> {
+        match self.divergence {
+            Divergence::ForwardKl {} => Ok(()),
+            other => Err(LossError::Samples { divergence: other.name() }),
+        }
+    }
+
+    fn heated(&self, logits: Tensor<2>) -> Tensor<2> {
+        if self.temperature == 1.0 { logits } else { logits / self.temperature }
+    }
+
+    /// Value and gradient by the student's logits before [`heated`](Self::heated): `[1]`, `[rows, classes]`.
+    fn between(&self, student: Tensor<2>, teacher: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
+        let pair = Pair::of_logits(student, teacher);
+        let probabilities = pair.student.clone();
+        let (gradient, value) = terms(self.divergence, pair).finish(probabilities);
+        if self.temperature == 1.0 {
+            return (value, gradient);
+        }
+        (value * self.scale(), gradient * (self.scale() / self.temperature))
+    }
+
+    fn scale(&self) -> f64 {
+        if self.scale_by_temperature_squared { self.temperature.powi(2) } else { 1.0 }
+    }
+}
 
 /// The divergence that the configuration names.
-///
-/// # Shapes
-/// - `student`, `teacher`: `[rows, vocab_size]`
-pub fn divergence(kind: Divergence, student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> ChunkLoss {
+pub(crate) fn terms(kind: Divergence, pair: Pair) -> Terms {
     match kind {
-        Divergence::ForwardKl {} => forward_kl(student, teacher, temperature),
+        Divergence::ForwardKl {} => forward_kl(pair),
+        Divergence::ReverseKl {} => reverse_kl(pair),
+        Divergence::SkewedForwardKl { alpha } => skewed_forward_kl(pair, alpha),
+        Divergence::SkewedReverseKl { alpha } => skewed_reverse_kl(pair, alpha),
+        Divergence::JensenShannon { beta, normalised } => jensen_shannon(pair, beta, normalised),
+        Divergence::TotalVariation {} => total_variation(pair),
     }
 }
 
@@ -28,78 +134,5 @@ pub fn mix(weight: f64, first: impl FnOnce() -> ChunkLoss, second: impl FnOnce()
     ChunkLoss {
         loss_sum: first.loss_sum * weight + second.loss_sum * (1.0 - weight),
         logit_gradient: first.logit_gradient * weight + second.logit_gradient * (1.0 - weight),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cross_entropy::cross_entropy;
-    use burn::tensor::{Device, TensorData};
-
-    /// What a loss says of `[2, 5]` logits, in 64-bit host arithmetic around the tensor code.
-    fn value(loss: &dyn Fn(Tensor<2>) -> ChunkLoss, logits: &[f32]) -> (f32, Vec<f32>) {
-        let data = TensorData::new(logits.to_vec(), [2, 5]);
-        let loss = loss(Tensor::from_data(data, &Device::flex()));
-        let gradient = loss.logit_gradient.into_data().try_to_vec().expect("32-bit floats");
-        (loss.loss_sum.into_scalar(), gradient)
-    }
-
-    fn teacher() -> Tensor<2> {
-        Tensor::from_floats([[0.3, -1.0, 2.0, 0.7, -0.2], [1.5, 0.1, -0.4, 0.0, 0.9]], &Device::flex())
-    }
-
-    #[test]
-    fn every_loss_has_the_gradient_of_its_finite_differences() {
-        let targets = || Tensor::from_ints([3, 0], &Device::flex());
-        let losses: [(&str, &dyn Fn(Tensor<2>) -> ChunkLoss); 4] = [
-            ("cross entropy", &|logits| cross_entropy(logits, targets())),
-            ("forward KL", &|logits| divergence(Divergence::ForwardKl {}, logits, teacher(), 1.0)),
-            ("forward KL at 2", &|logits| divergence(Divergence::ForwardKl {}, logits, teacher(), 2.0)),
-            ("mixture", &|logits| {
-                let kl = || forward_kl(logits.clone(), teacher(), 1.5);
-                mix(0.3, || cross_entropy(logits.clone(), targets()), kl)
-            }),
-        ];
-        let logits = [0.5f32, -0.3, 1.1, 0.2, -0.9, 0.4, 0.8, -1.2, 0.6, 0.05];
-        for (name, loss) in losses {
-            let (_, gradient) = value(loss, &logits);
-            for i in 0..logits.len() {
-                let nudged = |by: f32| {
-                    let mut nudged = logits;
-                    nudged[i] += by;
-                    value(loss, &nudged).0
-                };
-                let difference = (nudged(0.01) - nudged(-0.01)) / 0.02;
-                assert!((difference - gradient[i]).abs() < 2e-3, "{name} {i}: {difference} against {}", gradient[i]);
-            }
-        }
-    }
-
-    #[test]
-    fn a_perfect_student_has_no_loss_and_no_gradient() {
-        let logits: Vec<f32> = teacher().into_data().try_to_vec().expect("32-bit floats");
-        let (loss, gradient) = value(&|logits| forward_kl(logits, teacher(), 2.0), &logits);
-        assert!(loss.abs() < 1e-6, "{loss}");
-        assert!(gradient.iter().all(|value| value.abs() < 1e-6), "{gradient:?}");
-    }
-
-    #[test]
-    fn weights_one_and_zero_are_the_pure_losses() {
-        let pure = |loss: f32| ChunkLoss {
-            loss_sum: Tensor::from_floats([loss], &Device::flex()),
-            logit_gradient: Tensor::zeros([1, 1], &Device::flex()),
-        };
-        let mixed = |weight| mix(weight, || pure(f32::NAN), || pure(0.1)).loss_sum.into_scalar::<f32>();
-        assert_eq!(mixed(0.0), 0.1);
-        assert!(mixed(1.0).is_nan());
-    }
-
-    #[test]
-    fn forward_kl_has_the_value_of_the_definition() {
-        // p = (0.8, 0.2), q = (0.5, 0.5): 0.8 ln 1.6 + 0.2 ln 0.4.
-        let teacher = Tensor::<2>::from_floats([[4f32.ln(), 0.0]], &Device::flex());
-        let loss = forward_kl(Tensor::zeros([1, 2], &Device::flex()), teacher, 1.0).loss_sum.into_scalar::<f32>();
-        assert!((loss - (0.8 * 1.6f32.ln() + 0.2 * 0.4f32.ln())).abs() < 1e-6, "{loss}");
     }
 }

@@ -1,10 +1,9 @@
 //! What a training step minimises.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use limbeck_config::Divergence;
 use limbeck_data::Batch;
 use limbeck_kernels::{HeadLoss, linear, loss_head};
-use limbeck_loss::{cross_entropy, divergence, mix};
+use limbeck_loss::{DivergenceLoss, cross_entropy, mix};
 use limbeck_model::Transformer;
 
 /// The loss of a batch, summed over its target tokens, in nats.
@@ -38,10 +37,8 @@ pub fn next_token_loss(model: &Transformer, batch: &Batch) -> HeadLoss {
 pub struct Distillation {
     /// The teacher, without autodiff.
     pub teacher: Transformer,
-    /// Which divergence.
-    pub divergence: Divergence,
-    /// Divides both models' logits in the divergence.
-    pub temperature: f64,
+    /// The divergence.
+    pub divergence: DivergenceLoss,
     /// Weight of cross-entropy.
     pub ce_weight: f64,
 }
@@ -66,7 +63,7 @@ impl Objective for Distillation {
             mix(
                 self.ce_weight,
                 || cross_entropy(logits.clone(), targets),
-                || divergence(self.divergence, logits.clone(), teacher_logits, self.temperature),
+                || self.divergence.dense(logits.clone(), teacher_logits),
             )
         })
     }

@@ -102,7 +102,37 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ("distill", &["teacher.from=''"], "teacher.from is ``, must not be empty"),
     ("distill", &["distill.temperature=0"], "distill.temperature is `0.0`, must be a finite number over `0`"),
     ("distill", &["distill.ce_weight=1.01"], "distill.ce_weight is `1.01`, must be from `0` to `1`"),
-    ("distill", &["distill.divergence.kind=kl"], "distill.divergence.kind is `\"kl\"`, must be one of `forward_kl`"),
+    ("distill", &["distill.divergence.kind=kl"], "distill.divergence.kind is `\"kl\"`, must be one of `forward_kl`, "),
+    (
+        "distill",
+        &["distill.divergence.alpha=0.1"],
+        "distill.divergence.alpha is not a key of [distill.divergence]; hint: `alpha` belongs",
+    ),
+    (
+        "distill",
+        &["distill.divergence={kind=\"skewed_forward_kl\", alpha=1.0}"],
+        "distill.divergence.alpha is `1.0`, must be from `0` to under `1`; hint: `0.1` is usual",
+    ),
+    (
+        "distill",
+        &["distill.divergence={kind=\"skewed_reverse_kl\", alpha=-0.1}"],
+        "distill.divergence.alpha is `-0.1`, must be from `0` to under `1`",
+    ),
+    (
+        "distill",
+        &["distill.divergence={kind=\"jensen_shannon\", beta=1.5}"],
+        "distill.divergence.beta is `1.5`, must be from `0` to `1`",
+    ),
+    (
+        "distill",
+        &["distill.divergence={kind=\"jensen_shannon\", normalized=true}"],
+        "distill.divergence.normalized is not a key of [distill.divergence]; hint: did you mean `normalised`",
+    ),
+    (
+        "distill",
+        &["distill.scale_by_temperature_squared=2"],
+        "distill.scale_by_temperature_squared is `2`, must be `true` or `false`",
+    ),
     ("prepare", &["tokenizer.vocab_size=299"], "tokenizer.vocab_size is `299`, must be at least `300`"),
     ("prepare", &["corpus.valid_chats=0"], "corpus.valid_chats is `0`, must be at least `1`"),
     ("export-model", &["export.formats=[]"], "export.formats is `[]`, must not be empty"),
