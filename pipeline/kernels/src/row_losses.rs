@@ -154,3 +154,47 @@ fn chunk_loss(losses: Vec<f64>, logit_gradient: FlexTensor) -> ChunkLoss {
 fn sum(losses: Vec<f64>) -> Tensor<1> {
     Tensor::from_primitive::<Flex>(shaped(Shape::new([1]), vec![losses.iter().sum::<f64>() as f32]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drawn::drawn;
+
+    fn rows(seed: u64, range: f32) -> Vec<f32> {
+        drawn::<2>(seed, [10_000, 37], -range..range).into_data().try_to_vec().expect("32-bit floats")
+    }
+
+    /// In 64 bits.
+    fn forward_kl(student: &[f32], teacher: &[f32]) -> f64 {
+        let log_softmax = |logits: &[f32]| {
+            let log_sum = logits.iter().map(|logit| f64::from(*logit).exp()).sum::<f64>().ln();
+            logits.iter().map(|logit| f64::from(*logit) - log_sum).collect::<Vec<_>>()
+        };
+        log_softmax(teacher).iter().zip(log_softmax(student)).map(|(p, q)| p.exp() * (p - q)).sum()
+    }
+
+    #[test]
+    fn forward_kl_of_nearly_equal_rows_is_not_negative_and_keeps_three_digits() {
+        for magnitude in [1e-2, 1e-3, 1e-6] {
+            let (mut student, nudges) = (rows(5, 4.0), rows(6, magnitude));
+            let teacher: Vec<f32> = student.iter().zip(&nudges).map(|(logit, by)| logit + by).collect();
+            for (student, teacher) in student.chunks_mut(37).zip(teacher.chunks(37)) {
+                let expected = forward_kl(student, teacher);
+                let value = vectorized(|| forward_kl_row(student, teacher, (1.0, 1.0)));
+                assert!(value >= 0.0, "{value}");
+                // At 1e-6 the logits' last places are a third of the difference, and 64 bits are short too.
+                assert!(magnitude < 1e-3 || (value / expected - 1.0).abs() < 1e-3, "{value} against {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn forward_kl_of_a_perfect_student_is_zero_with_its_gradient() {
+        let mut student = rows(5, 40.0);
+        let teacher = student.clone();
+        for (student, teacher) in student.chunks_mut(37).zip(teacher.chunks(37)) {
+            assert_eq!(vectorized(|| forward_kl_row(student, teacher, (0.5, 2.0))), 0.0);
+            assert!(student.iter().all(|entry| *entry == 0.0));
+        }
+    }
+}

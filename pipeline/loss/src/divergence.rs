@@ -48,7 +48,9 @@ impl DivergenceLoss {
     /// # Shapes
     /// - `student`, `teacher`: `[rows, vocab_size]`, finite
     pub fn dense(&self, student: Tensor<2>, teacher: Tensor<2>) -> ChunkLoss {
-        if self.divergence == (Divergence::ForwardKl {}) && implementation_for(&student) == Implementation::Fused {
+        if reduced(self.divergence) == (Divergence::ForwardKl {})
+            && implementation_for(&student) == Implementation::Fused
+        {
             return forward_kl_rows(student, teacher, self.temperature, self.scale());
         }
         let (loss_sum, gradient) = self.between(self.heated(student), self.heated(teacher));
@@ -112,13 +114,26 @@ impl DivergenceLoss {
 
 /// The divergence that the configuration names.
 pub(crate) fn terms(kind: Divergence, pair: Pair) -> Terms {
-    match kind {
+    match reduced(kind) {
         Divergence::ForwardKl {} => forward_kl(pair),
         Divergence::ReverseKl {} => reverse_kl(pair),
         Divergence::SkewedForwardKl { alpha } => skewed_forward_kl(pair, alpha),
         Divergence::SkewedReverseKl { alpha } => skewed_reverse_kl(pair, alpha),
         Divergence::JensenShannon { beta, normalised } => jensen_shannon(pair, beta, normalised),
         Divergence::TotalVariation {} => total_variation(pair),
+    }
+}
+
+/// No skew and the ends of Jensen-Shannon are KLs, to the last bit.
+fn reduced(kind: Divergence) -> Divergence {
+    match kind {
+        Divergence::SkewedForwardKl { alpha: 0.0 } | Divergence::JensenShannon { beta: 0.0, .. } => {
+            Divergence::ForwardKl {}
+        }
+        Divergence::SkewedReverseKl { alpha: 0.0 } | Divergence::JensenShannon { beta: 1.0, .. } => {
+            Divergence::ReverseKl {}
+        }
+        other => other,
     }
 }
 

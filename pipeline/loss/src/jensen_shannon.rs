@@ -1,22 +1,15 @@
 //! The generalised Jensen-Shannon divergence of GKD (Agarwal et al. 2023, arXiv:2306.13649).
 
-use crate::forward_kl::forward_kl;
 use crate::log_domain::{Mixture, kl_terms};
 use crate::pair::{Pair, Terms};
-use crate::reverse_kl::reverse_kl;
 
-/// `β KL(p ‖ m) + (1 - β) KL(q ‖ m)`, m = β p + (1 - β) q; β = 0 is forward KL and β = 1 reverse KL.
+/// `β KL(p ‖ m) + (1 - β) KL(q ‖ m)`, m = β p + (1 - β) q, for 0 < β < 1. By convention 0 is forward KL and 1
+/// reverse KL.
 ///
 /// As it stands, and as TRL, Liger and others have it, it goes to 0 at both ends and jumps there to a KL: 0.01 has a
 /// hundredth of the gradient of 0. `normalised` divides by β (1 - β), whose limits at the ends are the two KLs, so that β
 /// turns one into the other and the learning rate can stay.
 pub(crate) fn jensen_shannon(pair: Pair, beta: f64, normalised: bool) -> Terms {
-    if beta == 0.0 {
-        return forward_kl(pair);
-    }
-    if beta == 1.0 {
-        return reverse_kl(pair);
-    }
     let divisor = if normalised { beta * (1.0 - beta) } else { 1.0 };
     let (of_teacher, of_student) = (beta / divisor, (1.0 - beta) / divisor);
     let mixture = Mixture::of(&pair, beta);

@@ -2,13 +2,10 @@
 
 use crate::log_domain::{Mixture, kl_terms};
 use crate::pair::{Pair, Terms};
-use crate::reverse_kl::reverse_kl;
 
-/// `Σ q ln(q / m)`, m = (1 - α) p + α q: at most ln(1 / α). α = 0 is reverse KL.
+/// `Σ q ln(q / m)`, m = (1 - α) p + α q: at most ln(1 / α). The limit for α = 0, which is not for here, is reverse
+/// KL.
 pub(crate) fn skewed_reverse_kl(pair: Pair, alpha: f64) -> Terms {
-    if alpha == 0.0 {
-        return reverse_kl(pair);
-    }
     let mixture = Mixture::of(&pair, 1.0 - alpha);
     let Pair { student, teacher, .. } = pair;
     let student_share = mixture.over_student.clone().neg().exp(); // q / m

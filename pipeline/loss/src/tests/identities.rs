@@ -6,6 +6,7 @@ use burn::tensor::DType;
 use limbeck_config::Divergence;
 
 use super::{all_divergences, at, double, seen, single, uniform};
+use crate::ChunkLoss;
 use crate::divergence::terms;
 use crate::pair::Pair;
 
@@ -75,7 +76,24 @@ fn nearly_equal_distributions_are_never_closer_than_equal_ones() {
     }
 }
 
-/// The negative control of the test above: the definition in 32 bits fails it.
+#[test]
+fn the_fused_forward_kl_is_the_composed_one() {
+    for temperature in [0.5, 1.0, 3.0] {
+        let heated = |seed| single(&random(seed), ROWS) / temperature;
+        let pair = Pair::of_logits(heated(4), heated(5));
+        let probabilities = pair.student.clone();
+        let (gradient, value) = terms(Divergence::ForwardKl {}, pair).finish(probabilities);
+        let composed = ChunkLoss { loss_sum: value, logit_gradient: gradient / temperature };
+        let ((value, gradient), (expected, expected_gradient)) = (
+            seen(at(Divergence::ForwardKl {}, temperature).dense(single(&random(4), ROWS), single(&random(5), ROWS))),
+            seen(composed),
+        );
+        assert!((value / expected - 1.0).abs() < 1e-6, "{value} against {expected}");
+        assert!(gradient.iter().zip(&expected_gradient).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+}
+
+/// The negative control of the tests above: the definition in 32 bits fails it.
 #[test]
 fn the_definition_of_a_kl_gives_negative_values_in_32_bits() {
     let student = uniform(6, 1000 * VOCAB_SIZE);
