@@ -10,6 +10,8 @@ the end of it. Progress goes to stderr. The last line of stdout is one JSON obje
     tokens_per_s        of Limbeck and of each mode: the median over the rounds of the median step
     spread              of the same: the slowest and the fastest round
     best, ratio_best    the fastest mode, and Limbeck's tokens/s over its; at fp32 the fp32 modes run, at bf16 all
+    fastest_step, ratio_fastest_step    tokens/s of the fastest step of all rounds, and Limbeck's over the best of the
+                        others: what is left of the comparison on a machine that does other work as well
     peak_resident_mb    of Limbeck and of each mode: VmHWM, the largest of the rounds
     memory_ratio, memory_ratio_best    Limbeck's over that of `fp32-eager`, and over that of the best mode
     gflop_per_s, peak_gflop_per_s, share_of_peak, simd_level    of the round of Limbeck's median
@@ -42,7 +44,7 @@ MODES = ["fp32-eager", "fp32-compile", "bf16-eager", "bf16-compile"]
 # order, which makes a difference of 1e-7, and README.md here says what a model that is not the same makes; at 16 bits the two
 # round in other places.
 COMPARED_STEPS = 8
-TOLERANCE = {"fp32": 2e-5, "bf16": 2e-3}
+TOLERANCE = {"fp32": 2e-5, "bf16": 2e-4}
 
 INSTRUCTION_SETS = "avx2 fma f16c avx_vnni avx512f avx512bw avx512_bf16 avx512_fp16 amx_bf16 asimd sve bf16".split()
 
@@ -86,7 +88,8 @@ def measure_torch(mode, model, weights, steps):
     worker = pathlib.Path(__file__).resolve().with_name("bench_worker.py")
     options = ["--mode", mode, "--model", model, "--weights", weights, "--steps", str(steps)]
     found, others = run([sys.executable, worker, *options])
-    found["tokens_per_s"] = dict(median=MODELS[model][0] / statistics.median(found["seconds"]))
+    tokens, seconds = MODELS[model][0], found["seconds"]
+    found["tokens_per_s"] = dict(median=tokens / statistics.median(seconds), max=tokens / min(seconds))
     return found, others
 
 
@@ -132,7 +135,9 @@ def summary(model, precision, steps, runs):
     speeds = {name: [found["tokens_per_s"]["median"] for found in rounds] for name, rounds in runs.items()}
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     memory = {name: max(found["peak_resident_bytes"] for found in rounds) / 1e6 for name, rounds in runs.items()}
-    best = max((name for name in runs if name != "limbeck"), key=medians.get)
+    fastest = {name: max(found["tokens_per_s"]["max"] for found in rounds) for name, rounds in runs.items()}
+    modes = [name for name in runs if name != "limbeck"]
+    best = max(modes, key=medians.get)
     # Of an even number of rounds, the slower of the two in the middle.
     ours = sorted(runs["limbeck"], key=lambda found: found["tokens_per_s"]["median"])
     median = ours[(len(ours) - 1) // 2]
@@ -145,6 +150,8 @@ def summary(model, precision, steps, runs):
         spread={name: [round(min(values), 1), round(max(values), 1)] for name, values in speeds.items()},
         best=best,
         ratio_best=round(medians["limbeck"] / medians[best], 3),
+        fastest_step={name: round(value, 1) for name, value in fastest.items()},
+        ratio_fastest_step=round(fastest["limbeck"] / max(fastest[mode] for mode in modes), 3),
         peak_resident_mb={name: round(value, 1) for name, value in memory.items()},
         memory_ratio=round(memory["limbeck"] / memory["fp32-eager"], 3),
         memory_ratio_best=round(memory["limbeck"] / memory[best], 3),
