@@ -3,15 +3,26 @@
 use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
+
 use crate::allocator;
 use crate::failure::{Completion, Failure};
 use crate::output;
 
-/// Runs a command. Its path goes to stdout or its error to stderr; the result is the exit status. `resume` is the option
+/// Stack of a worker, as large as Linux gives the first thread.
+const STACK_BYTES: usize = 8 << 20;
+
+/// Runs a command, on a worker of rayon's pool: from a thread outside, every operator would have to wake the workers and
+/// be woken by them, which costs a step of generation half its time. Its path goes to stdout or its error to stderr; the result is the exit status. `resume` is the option
 /// that makes the same command go on after an interruption, if it needs one.
-pub fn main(run: impl FnOnce() -> Result<Completion, Failure>, resume: Option<&str>) -> ExitCode {
+pub fn main(run: impl FnOnce() -> Result<Completion, Failure> + Send, resume: Option<&str>) -> ExitCode {
     allocator::keep_freed_pages();
-    match run() {
+    if let Err(error) = rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES).build_global() {
+        return failed(Failure::run(anyhow!(
+            "cannot start the worker threads: {error}; hint: raise the limit of processes"
+        )));
+    }
+    match rayon::scope(|_| run()) {
         Ok(Completion::Complete { path }) => {
             let printed = path.map_or(Ok(()), |path| output::line(path.display()));
             printed.map_or_else(failed, |()| ExitCode::SUCCESS)

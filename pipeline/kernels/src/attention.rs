@@ -82,10 +82,13 @@ impl DevicePlan {
 fn rotary_values(positions: &[u32], head_dim: usize, rope_theta: f64) -> (Vec<f32>, Vec<f32>) {
     let half = head_dim / 2;
     let frequencies: Vec<f64> = (0..half).map(|i| rope_theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
-    // A position's angles are the same wherever it stands, and sines are dear.
     let longest = positions.iter().max().map_or(0, |position| position + 1);
     let table = |of: fn(f64) -> f64| {
         let row = |position| frequencies.iter().map(move |frequency| of(f64::from(position) * frequency) as f32);
+        if positions.len() <= longest as usize {
+            return positions.iter().flat_map(|position| row(*position)).collect();
+        }
+        // A position's angles are the same wherever it stands, and sines are dear.
         let rows: Vec<f32> = (0..longest).flat_map(row).collect();
         positions.iter().flat_map(|position| rows[*position as usize * half..][..half].to_vec()).collect()
     };
@@ -125,20 +128,36 @@ fn rotate_by(heads: Tensor<4>, cosines: &Tensor<4>, sines: &Tensor<4>) -> Tensor
     Tensor::cat(vec![turned_first, turned_second], 3)
 }
 
-/// Rotary embedding of heads whose tokens stand at `positions`.
-///
-/// # Shapes
-/// - `heads` and output: `[rows, heads, tokens, head_dim]`
-/// - `positions`: `[rows * tokens]`
-pub fn rotate(heads: Tensor<4>, positions: &[u32], rope_theta: f64) -> Tensor<4> {
-    let [_, _, tokens, head_dim] = heads.dims();
-    let (cosines, sines) = rotary_values(positions, head_dim, rope_theta);
-    let table = |values: Vec<f32>| {
-        let shape = [positions.len() / tokens, 1, tokens, head_dim / 2];
-        Tensor::from_data(TensorData::new(values, shape), &heads.device())
-    };
-    let (cosines, sines) = (table(cosines), table(sines));
-    rotate_by(heads, &cosines, &sines)
+/// The rotary embedding of tokens at some positions, for heads that are tensors of their own, as in generation.
+#[derive(Clone, Debug)]
+pub struct Rotary {
+    /// `[rows, 1, tokens, head_dim / 2]`.
+    cosines: Tensor<4>,
+    /// As `cosines`.
+    sines: Tensor<4>,
+}
+
+impl Rotary {
+    /// The embedding of rows of `tokens` tokens.
+    ///
+    /// # Shapes
+    /// - `positions`: `[rows * tokens]`
+    pub fn new(positions: &[u32], tokens: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
+        let (cosines, sines) = rotary_values(positions, head_dim, rope_theta);
+        let table = |values: Vec<f32>| {
+            let shape = [positions.len() / tokens, 1, tokens, head_dim / 2];
+            Tensor::from_data(TensorData::new(values, shape), device)
+        };
+        Self { cosines: table(cosines), sines: table(sines) }
+    }
+
+    /// The heads, turned.
+    ///
+    /// # Shapes
+    /// - `heads` and output: `[rows, heads, tokens, head_dim]`
+    pub fn rotate(&self, heads: Tensor<4>) -> Tensor<4> {
+        rotate_by(heads, &self.cosines, &self.sines)
+    }
 }
 
 /// `softmax(queries · keysᵀ / √head_dim + mask) · values` for each head; keys and values are not repeated.

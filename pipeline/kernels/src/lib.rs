@@ -30,7 +30,7 @@ mod swiglu;
 
 pub use adamw::{AdamWUpdate, Moments, adamw_update, sum_of_squares};
 pub use attention::{
-    AttentionPlan, HeadLayout, HeadNorms, attention, causal_mask, rotary_attention, rotate, split_heads,
+    AttentionPlan, HeadLayout, HeadNorms, Rotary, attention, causal_mask, rotary_attention, split_heads,
 };
 pub use embedding::{embedding, embedding_composed};
 pub use feed_forward::{swiglu_linear_add, swiglu_linear_add_composed};

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
-    AttentionPlan, HeadLayout, HeadNorms, Precision, attention, linear_add, linears, rotary_attention, rotate,
-    split_heads, swiglu_linear_add,
+    AttentionPlan, HeadLayout, HeadNorms, Precision, attention, linear_add, linears, rotary_attention, split_heads,
+    swiglu_linear_add,
 };
 
 use crate::cache::{Context, LayerCache};
@@ -22,7 +22,6 @@ pub struct Attention {
     k_norm: Option<RmsNorm>,
     #[module(skip)]
     layout: HeadLayout,
-    rope_theta: f64,
 }
 
 impl Attention {
@@ -46,7 +45,6 @@ impl Attention {
             q_norm: head_norm(),
             k_norm: head_norm(),
             layout,
-            rope_theta: config.rope_theta,
         }
     }
 
@@ -67,8 +65,8 @@ impl Attention {
     ) -> Tensor<3> {
         let projected = self.project(input, context.precision);
         let [queries, keys, values] = split_heads(projected, self.norms(), self.layout);
-        let queries = rotate(queries.swap_dims(1, 2), &context.positions, self.rope_theta);
-        let keys = rotate(keys.swap_dims(1, 2), &context.positions, self.rope_theta);
+        let queries = context.rotary.rotate(queries.swap_dims(1, 2));
+        let keys = context.rotary.rotate(keys.swap_dims(1, 2));
         let (keys, values) = cache.append(keys, values.swap_dims(1, 2), context.start);
         let attended = attention(queries, keys, values, context.mask.clone());
         linear_add(residual, attended, self.o_proj.weight.val(), context.precision)

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor};
 use limbeck_config::ModelConfig;
-use limbeck_kernels::{Precision, causal_mask};
+use limbeck_kernels::{Precision, Rotary, causal_mask};
 
 /// One layer's keys (after the rotary embedding) and values, allocated once.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Cache {
     pub(crate) layers: Vec<LayerCache>,
     left_padding: Vec<usize>,
     columns: usize,
+    head_dim: usize,
+    rope_theta: f64,
 }
 
 /// Where the tokens of one forward pass stand.
@@ -43,8 +45,8 @@ pub(crate) struct Cache {
 pub(crate) struct Context {
     /// First column of the pass.
     pub(crate) start: usize,
-    /// `[rows * tokens]`, each token's position in its own row.
-    pub(crate) positions: Vec<u32>,
+    /// The rotary embedding at each token's position in its own row.
+    pub(crate) rotary: Rotary,
     /// `[rows, 1, 1, tokens, start + tokens]`.
     pub(crate) mask: Tensor<5>,
     pub(crate) precision: Precision,
@@ -54,7 +56,13 @@ impl Cache {
     pub(crate) fn new(config: &ModelConfig, left_padding: Vec<usize>, capacity: usize, device: &Device) -> Self {
         let shape = [left_padding.len(), config.num_key_value_heads, capacity, config.head_dim];
         let layer = |_| LayerCache { keys: Tensor::zeros(shape, device), values: Tensor::zeros(shape, device) };
-        Self { layers: (0..config.num_hidden_layers).map(layer).collect(), left_padding, columns: 0 }
+        Self {
+            layers: (0..config.num_hidden_layers).map(layer).collect(),
+            left_padding,
+            columns: 0,
+            head_dim: config.head_dim,
+            rope_theta: config.rope_theta,
+        }
     }
 
     /// The context of the next `tokens` columns, which are then taken as read.
@@ -63,14 +71,15 @@ impl Cache {
         self.columns += tokens;
         let rows = self.left_padding.len();
         let column = |i: usize| start + i;
-        let positions = self
+        let positions: Vec<u32> = self
             .left_padding
             .iter()
             .flat_map(|padding| (0..tokens).map(move |i| column(i).saturating_sub(*padding) as u32))
             .collect();
         let visible = |row: usize, query: usize, key: usize| (self.left_padding[row]..=column(query)).contains(&key);
         let mask = causal_mask([rows, tokens, self.columns], visible, device);
-        Context { start, positions, mask, precision }
+        let rotary = Rotary::new(&positions, tokens, self.head_dim, self.rope_theta, device);
+        Context { start, rotary, mask, precision }
     }
 }
 

@@ -104,8 +104,8 @@ fn known_names(stage: &str, path: &Path, section: &str) -> Vec<String> {
 
 #[test]
 fn commented_out_keys_show_valid_values_and_true_defaults() {
-    // What these stand for is derived from other keys, or from a tokenizer.
-    let derived = ["tokenizer", "vocab_size", "max_position_embeddings", "micro_batch_size", "column"];
+    // What these stand for is derived from other keys, from a tokenizer, or from the device.
+    let derived = ["tokenizer", "vocab_size", "max_position_embeddings", "micro_batch_size", "column", "precision"];
     for (stage, path) in shipped() {
         let text = fs::read_to_string(&path).unwrap();
         let config = load_text(&stage, &text).unwrap();

@@ -10,6 +10,7 @@ mod amx;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+mod few_rows;
 mod fp32;
 #[cfg(target_arch = "x86_64")]
 mod library;
@@ -135,6 +136,9 @@ pub(crate) fn multiply(
     row_stride: usize,
     mode: Output,
 ) {
+    if precision == Precision::Fp32 && left.rows <= few_rows::ROWS && right.row_stride == 1 {
+        return few_rows::multiply(left, right, output, row_stride, mode);
+    }
     match (precision, level()) {
         #[cfg(target_arch = "x86_64")]
         (Precision::Fp32, Level::Amx(_) | Level::Avx512Bf16(_) | Level::Avx512(_)) => {

@@ -73,6 +73,7 @@ fn check_all(sizes: [usize; 3], gap: usize, transposed: [bool; 2]) {
         multiply(Precision::Fp32, left, right, output, row_stride, mode);
     };
     check(&taken, Precision::Fp32, sizes, gap, transposed);
+    check(&taken, Precision::Fp32, [sizes[0].min(few_rows::ROWS), sizes[1], sizes[2]], gap, [transposed[0], true]);
 }
 
 #[test]
@@ -81,6 +82,7 @@ fn blocks_of_every_dimension_add_up() {
     check_all([341, 37, 5], 0, [false, true]);
     check_all([3, 4103, 2], 1, [false, false]);
     check_all([15, 33, 1061], 2, [true, true]);
+    check_all([2, 3, 33_000], 0, [false, true]);
 }
 
 #[test]
