@@ -18,6 +18,8 @@ mod optimizer;
 mod packing;
 /// transformers and PyTorch agree.
 mod parity;
+/// Levels of instructions and precisions agree.
+mod precision;
 /// The commands and files that the documents name.
 mod readme;
 /// Interrupted runs equal uninterrupted ones.

@@ -40,6 +40,11 @@ pub fn simd_level() -> Result<&'static str, String> {
     Ok(forced()?.unwrap_or_else(|| best(available())).name())
 }
 
+/// The names that `LIMBECK_SIMD` may have on this processor, best first.
+pub fn simd_levels() -> Vec<&'static str> {
+    available().into_iter().map(Level::name).collect()
+}
+
 /// Whether the processor has instructions for products of 16-bit brain floats.
 pub fn multiplies_bf16_faster() -> bool {
     match level() {
@@ -53,14 +58,10 @@ pub fn multiplies_bf16_faster() -> bool {
 
 fn forced() -> Result<Option<Level>, String> {
     let Ok(name) = std::env::var(SIMD_VARIABLE) else { return Ok(None) };
-    let available = available();
-    let names = || available.iter().map(|level| level.name()).collect::<Vec<_>>().join(", ");
-    let found = available.iter().find(|level| level.name() == name).copied();
+    let found = available().into_iter().find(|level| level.name() == name);
     found.map(Some).ok_or_else(|| {
-        format!(
-            "{SIMD_VARIABLE} is `{name}`, must be one of those that this processor has: {}; hint: unset it",
-            names()
-        )
+        let names = simd_levels().join(", ");
+        format!("{SIMD_VARIABLE} is `{name}`, must be one of those that this processor has: {names}; hint: unset it")
     })
 }
 

@@ -35,7 +35,7 @@ pub use attention::{
 pub use embedding::{embedding, embedding_composed};
 pub use feed_forward::{swiglu_linear_add, swiglu_linear_add_composed};
 pub use gemm::Precision;
-pub use level::{SIMD_VARIABLE, multiplies_bf16_faster, simd_level};
+pub use level::{SIMD_VARIABLE, multiplies_bf16_faster, simd_level, simd_levels};
 pub use linear::{linear, linear_add, linear_composed, linears};
 pub use loss_head::{ChunkLoss, HeadLoss, loss_head, loss_head_composed, loss_head_value};
 pub use peak::{Peak, measured_peak};
