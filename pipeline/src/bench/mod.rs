@@ -100,7 +100,7 @@ fn run_here(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {
     let steps = args.steps.map_or(model.default_steps(), |steps| steps as usize);
     let measurement = measure::measure(transformer, &shape, steps)?;
     // Last, so that the processor is as warm as it was in the steps.
-    let peak = if has_fused_operators(&device) { measured_peak(products) } else { None };
+    let peak = has_fused_operators(&device).then(|| measured_peak(products));
     let report = Report::new(model, precision, device::describe(&device), &measurement, peak);
     if args.json {
         eprint!("{report}");

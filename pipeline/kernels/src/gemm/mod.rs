@@ -298,5 +298,35 @@ fn ranges(end: usize, step: usize) -> impl Iterator<Item = std::ops::Range<usize
     (0..end).step_by(step).map(move |start| start..(start + step).min(end))
 }
 
+/// Products of one pair of panels, over and over: as fast as a kernel gets.
+pub(crate) struct Tiles {
+    pub(crate) repetitions: usize,
+}
+
+impl WithKernel for Tiles {
+    /// The multiplications and additions that were carried out.
+    type Output = usize;
+
+    fn with_kernel(self, kernel: impl Kernel) -> usize {
+        /// Words of a row: a pair of panels takes half of the first-level cache, or less.
+        const WORDS: usize = 96;
+        let (rows, columns, depth) = (kernel.rows(), kernel.columns(), WORDS * kernel.values_per_word());
+        let values = vec![0.5; rows.max(columns) * depth];
+        let (mut left, mut right, mut output) = (Vec::new(), Vec::new(), vec![0.0; rows * columns]);
+        let left = room(&mut left, rows * words(kernel, depth));
+        kernel.pack_left(Matrix::new(&values, rows, depth, depth), left);
+        let right = room(&mut right, columns * words(kernel, depth));
+        kernel.pack_right(Matrix::new(&values, columns, depth, depth), right);
+        kernel.begin();
+        for _ in 0..self.repetitions {
+            let tile = Tile { row_stride: columns, rows, columns, output: Output::Replace };
+            kernel.tile(left, right, &mut output, tile);
+        }
+        kernel.end();
+        std::hint::black_box(output);
+        2 * rows * columns * depth * self.repetitions
+    }
+}
+
 #[cfg(test)]
 mod tests;
