@@ -14,7 +14,8 @@ use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::attention::{HeadLayout, HeadNorms};
-use crate::attention_blocks::{Attend, AttendBackward};
+use crate::attention_backward::AttendBackward;
+use crate::attention_forward::Attend;
 use crate::attention_heads::{Heads, NormWeights};
 use crate::flex::{last_dimension, shaped, tensor_like, unwritten, values};
 use crate::gemm::{Precision, with_kernel};

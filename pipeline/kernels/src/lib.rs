@@ -6,7 +6,9 @@
 
 mod adamw;
 mod attention;
+mod attention_backward;
 mod attention_blocks;
+mod attention_forward;
 mod attention_heads;
 #[cfg(test)]
 mod drawn;
