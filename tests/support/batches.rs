@@ -11,7 +11,15 @@ use crate::support::numbers::Numbers;
 pub(crate) fn batch(inputs: Vec<u32>, targets: Vec<u32>, sequence_length: usize) -> Batch {
     assert_eq!(inputs.len(), targets.len());
     let rows = inputs.len() / sequence_length;
-    let span = |row| SegmentSpan { row, start: 0, length: sequence_length, entry: 0, document: row as u64, segment: 0 };
+    let span = |row| SegmentSpan {
+        row,
+        start: 0,
+        length: sequence_length,
+        entry: 0,
+        document: row as u64,
+        segment: 0,
+        epoch: 0,
+    };
     Batch {
         rows,
         sequence_length,

@@ -15,6 +15,8 @@ pub struct SegmentSpan {
     pub document: u64,
     /// Index of the segment in the document: its first pair is `segment * sequence_length`.
     pub segment: u32,
+    /// How often the run has been through the entry before.
+    pub epoch: u64,
 }
 
 /// Rows of packed segments.
@@ -76,7 +78,8 @@ mod tests {
     use super::*;
 
     fn batch() -> Batch {
-        let span = |row, start, length, document| SegmentSpan { row, start, length, entry: 0, document, segment: 0 };
+        let (entry, segment, epoch) = (0, 0, 0);
+        let span = |row, start, length, document| SegmentSpan { row, start, length, entry, document, segment, epoch };
         Batch {
             rows: 3,
             sequence_length: 5,

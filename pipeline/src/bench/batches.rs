@@ -15,7 +15,9 @@ pub fn batch(shape: &Shape, step: u64) -> Batch {
     let documents: Vec<Vec<u32>> = (0..rows)
         .map(|row| document(step * rows as u64 + row as u64, sequence_length + 1, shape.config.vocab_size))
         .collect();
-    let span = |row| SegmentSpan { row, start: 0, length: sequence_length, entry: 0, document: row as u64, segment: 0 };
+    let (entry, segment, epoch) = (0, 0, 0);
+    let span =
+        |row| SegmentSpan { row, start: 0, length: sequence_length, entry, document: row as u64, segment, epoch };
     Batch {
         rows,
         sequence_length,

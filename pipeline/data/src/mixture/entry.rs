@@ -138,15 +138,15 @@ impl Entry {
         self.shards.iter().map(Shard::key)
     }
 
-    /// Writes a packed row; `entry` is this entry's index.
-    pub(super) fn write_row(&self, entry: usize, row: usize, writer: &mut RowWriter) {
+    /// Writes a packed row; `entry` is this entry's index, `epoch` what its segments say.
+    pub(super) fn write_row(&self, entry: usize, row: usize, epoch: u64, writer: &mut RowWriter) {
         for segment in self.rows.row(row) {
-            self.write_segment(entry, segment, writer);
+            self.write_segment(entry, segment, epoch, writer);
         }
         writer.end_row();
     }
 
-    fn write_segment(&self, entry: usize, segment: &Segment, writer: &mut RowWriter) {
+    fn write_segment(&self, entry: usize, segment: &Segment, epoch: u64, writer: &mut RowWriter) {
         let shard_index = self.first_documents.partition_point(|first| *first <= segment.document) - 1;
         let shard = &self.shards[shard_index];
         let tokens = shard.range(segment.document - self.first_documents[shard_index]);
@@ -160,6 +160,7 @@ impl Entry {
             entry,
             document: segment.document,
             segment: segment.segment,
+            epoch,
         };
         writer.push_segment(span, pairs);
     }

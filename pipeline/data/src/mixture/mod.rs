@@ -90,7 +90,7 @@ impl Mixture {
             let (entry, index) = block.at(place, &self.counts);
             let (epoch, index) = (index / self.entry_rows(entry), index % self.entry_rows(entry));
             let order = Permutation::new(self.entry_rows(entry), epoch_seed(self.seed, entry, epoch));
-            self.entries[entry].write_row(entry, order.apply(index) as usize, &mut writer);
+            self.entries[entry].write_row(entry, order.apply(index) as usize, epoch, &mut writer);
         }
         writer.finish()
     }
@@ -106,7 +106,7 @@ impl Mixture {
             let batches = (0..entry.rows.len()).step_by(size).map(move |first| {
                 let end = (first + size).min(entry.rows.len());
                 let mut writer = RowWriter::new(end - first, self.sequence_length(), self.padding);
-                (first..end).for_each(|row| entry.write_row(index, row, &mut writer));
+                (first..end).for_each(|row| entry.write_row(index, row, 0, &mut writer));
                 writer.finish()
             });
             EntryEvaluation {
@@ -115,6 +115,48 @@ impl Mixture {
                 batches: Box::new(batches),
             }
         })
+    }
+
+    /// Rows of one epoch over all entries: those of [`Mixture::fixed_batch`].
+    pub fn fixed_rows(&self) -> u64 {
+        (0..self.entries.len()).map(|entry| self.entry_rows(entry)).sum()
+    }
+
+    /// Segments in them.
+    pub fn fixed_segments(&self) -> u64 {
+        self.entries.iter().map(|entry| entry.rows.segments().len() as u64).sum()
+    }
+
+    /// The `rows` rows from `first_row` on of one fixed order, entry after entry, that neither weights nor seed change:
+    /// every segment once, in the packed rows of which [`Mixture::batch`] makes its batches. Rows past the last are left
+    /// out.
+    pub fn fixed_batch(&self, first_row: u64, rows: usize) -> Batch {
+        let end = self.fixed_rows().min(first_row.saturating_add(rows as u64)).max(first_row);
+        let mut writer = RowWriter::new((end - first_row) as usize, self.sequence_length(), self.padding);
+        let mut before = 0;
+        for (index, entry) in self.entries.iter().enumerate() {
+            let own = before..before + self.entry_rows(index);
+            for row in first_row.max(own.start)..end.min(own.end) {
+                entry.write_row(index, (row - own.start) as usize, 0, &mut writer);
+            }
+            before = own.end;
+        }
+        writer.finish()
+    }
+
+    /// BLAKE3 of all that decides the fixed rows: the shards' keys in their order and the length. Unlike
+    /// [`Mixture::fingerprint`] it is the same for every seed and all weights.
+    pub fn segments_fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"limbeck segments 1");
+        for number in [u64::from(self.sequence_length), self.entries.len() as u64] {
+            hasher.update(&number.to_le_bytes());
+        }
+        for entry in &self.entries {
+            hasher.update(&(entry.report.files as u64).to_le_bytes());
+            entry.shard_keys().for_each(|key| _ = hasher.update(key.as_bytes()));
+        }
+        hasher.finalize().to_hex().to_string()
     }
 
     /// BLAKE3 of all that decides the rows: the shards' keys, the weights, the length and the seed. Where the files lie

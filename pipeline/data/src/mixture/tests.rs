@@ -238,6 +238,59 @@ fn one_byte_of_data_changes_the_fingerprint_and_a_move_does_not() {
 }
 
 #[test]
+fn fixed_rows_hold_every_segment_once_whatever_the_seed_and_the_batches() {
+    let place = Place::new();
+    let (mixture, other) = (place.open(LENGTH, 3), place.open(LENGTH, 4));
+    let whole = mixture.fixed_batch(0, mixture.fixed_rows() as usize);
+    assert_eq!(other.fixed_batch(0, usize::MAX), whole);
+    let keys: HashSet<_> = whole.segments.iter().map(|span| (span.entry, span.document, span.segment)).collect();
+    assert_eq!((keys.len(), whole.segments.len() as u64), (whole.segments.len(), mixture.fixed_segments()));
+    let packed: u64 = mixture.report().iter().map(|entry| entry.rows).sum();
+    assert_eq!((whole.rows as u64, mixture.fixed_rows()), (packed, packed));
+    // Batches of 7 rows, some over the end of an entry.
+    let pieces: Vec<Batch> = (0..packed).step_by(7).flat_map(|first| rows(&mixture.fixed_batch(first, 7))).collect();
+    assert_eq!(pieces, rows(&whole));
+    // What training sees are these rows.
+    let known: HashSet<&[u32]> = whole.inputs.chunks(LENGTH).collect();
+    assert!(mixture.batch(0, 500).inputs.chunks(LENGTH).all(|row| known.contains(row)));
+}
+
+#[test]
+fn epochs_count_how_often_an_entry_was_seen() {
+    let place = Place::new();
+    let mixture = place.open(LENGTH, 3);
+    let mut seen: BTreeMap<(usize, u64, u32), u64> = BTreeMap::new();
+    for span in mixture.batch(0, 3000).segments {
+        let times = seen.entry((span.entry, span.document, span.segment)).or_default();
+        assert_eq!(span.epoch, *times);
+        *times += 1;
+    }
+    assert!(seen.values().all(|times| *times > 3));
+}
+
+#[test]
+fn the_segments_fingerprint_follows_the_data_and_its_order_alone() {
+    let place = Place::new();
+    let fingerprint = place.open(LENGTH, 3).segments_fingerprint();
+    assert_eq!(place.open(LENGTH, 4).segments_fingerprint(), fingerprint);
+    assert_ne!(place.open(LENGTH + 1, 3).segments_fingerprint(), fingerprint);
+    let open = |entries: &[DataEntry]| {
+        let mixture = Mixture::open(entries, &place.tokenizer, LENGTH, 3, &place.path("cache"), &|_| {});
+        mixture.expect("opened").segments_fingerprint()
+    };
+    let mut entries = place.entries();
+    entries[0].weight = 0.9;
+    assert_eq!(open(&entries), fingerprint);
+    entries.swap(0, 1);
+    assert_ne!(open(&entries), fingerprint);
+    let text = fs::read_to_string(place.path("b.jsonl")).expect("read");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.swap(3, 4);
+    place.write("b.jsonl", &format!("{}\n", lines.join("\n")));
+    assert_ne!(place.open(LENGTH, 3).segments_fingerprint(), fingerprint);
+}
+
+#[test]
 fn reports_count_what_was_left_out() {
     let place = Place::new();
     place.write("d/x.jsonl", "{\"text\":\"one\"}\n{\"text\":null}\n{\"text\":\"\"}\n{\"text\":\"\"}\n");
