@@ -128,7 +128,8 @@ impl Cache {
         let found = found.map_err(|_| LogitsError::NoSegment { key: request.key })?;
         let (_, part, segment) = self.index[found];
         let sets = u64::from(self.header.sets());
-        Ok((part, segment as usize * sets as usize + (request.epoch % sets) as usize))
+        let segments = self.part(part)?.row_count() / sets as usize;
+        Ok((part, segment as usize + segments * (request.epoch % sets) as usize))
     }
 
     /// A part, opened now or before; the one that was not asked for the longest goes.

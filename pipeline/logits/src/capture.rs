@@ -128,7 +128,9 @@ impl Capture {
     /// # Errors
     /// What the file system says; the cache is then as it was.
     pub fn finish(&mut self, part: PartWriter) -> Result<PartReport, LogitsError> {
-        let PartWriter { part, rows, mut report, .. } = part;
+        let PartWriter { part, mut rows, mut report, .. } = part;
+        // Stable: within a set they stay in the order of the data.
+        rows.sort_by_key(|row| row.set);
         let header = self.directory.join(HEADER_FILE);
         let bytes = table::write(&rows, self.header.codec, self.hash).map_err(LogitsError::bad_part(&header))?;
         let file = PartFile::of(&self.directory, part, &bytes);

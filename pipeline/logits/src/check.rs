@@ -80,6 +80,7 @@ pub(crate) fn check_same(path: &Path, found: &CacheHeader, asked: &CacheHeader) 
     add("codec", &found.codec, &asked.codec);
     add("temperature", &found.temperature, &asked.temperature);
     add("seed", &found.seed, &asked.seed);
+    add("precision", &found.precision, &asked.precision);
     add("extent", &found.extent, &asked.extent);
     refuse_first(path, comparisons)
 }

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::Path;
 
-use limbeck_config::LogitsCodec;
+use limbeck_config::{LogitsCodec, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::error::LogitsError;
@@ -70,6 +70,8 @@ pub struct CacheHeader {
     pub temperature: f64,
     /// What the draws are a function of; 0 with codecs that draw nothing.
     pub seed: u64,
+    /// Arithmetic of the teacher's matrix products.
+    pub precision: Precision,
     /// How the capture goes.
     pub extent: Extent,
 }
@@ -102,7 +104,14 @@ impl CacheHeader {
         // Whole batches: another split of the rows could round otherwise.
         let rows_per_part = (most_rows / rows_per_batch).max(1) * rows_per_batch;
         let extent = Extent { rows, segments, rows_per_part, rows_per_batch };
-        Ok(CacheHeader { format_version: FORMAT_VERSION, identity, codec, temperature, seed, extent })
+        let (format_version, precision) = (FORMAT_VERSION, Precision::Fp32);
+        Ok(CacheHeader { format_version, identity, codec, temperature, seed, precision, extent })
+    }
+
+    /// The same of a teacher whose matrix products are of `precision`; [`CacheHeader::new`] says 32-bit floats.
+    pub fn with_precision(mut self, precision: Precision) -> CacheHeader {
+        self.precision = precision;
+        self
     }
 
     /// Parts of the whole cache.

@@ -33,7 +33,7 @@
 //!     vocab_size: 5,
 //! };
 //! let header = CacheHeader::new(identity, LogitsCodec::TopK { k: 2 }, 1.0, 0, (1, 1, 1))?;
-//! let mut capture = Capture::open(directory, header, Shard::whole())?;
+//! let mut capture = Capture::open(directory, header, Shard::default())?;
 //! let key = SegmentKey { entry: 0, document: 7, segment: 0 };
 //! for part in capture.pending() {
 //!     let mut writer = capture.part(part);

@@ -40,35 +40,37 @@ impl Part {
         Ok(Part { file: file.clone(), bytes, metadata })
     }
 
-    /// Where each segment's first row is: its name, in the order of the rows.
+    /// The names of its segments in the order of their rows; set `s` of segment `i` is row `s * segments + i`.
     ///
     /// # Errors
-    /// Rows that are not `sets` for each segment, one after the other.
+    /// Rows that are not those of every segment in each of `sets` sets.
     pub(crate) fn segments(&self, sets: u32) -> Result<Vec<SegmentKey>, LogitsError> {
         let builder = self.builder();
         let mask = ProjectionMask::columns(builder.parquet_schema(), KEY_COLUMNS);
         let reader = builder.with_projection(mask).build().map_err(LogitsError::bad_part(&self.file.path))?;
-        let mut keys: Vec<SegmentKey> = Vec::new();
-        let mut row = 0;
+        let mut rows: Vec<(SegmentKey, u32, u32)> = Vec::new();
         for batch in reader {
-            let batch = batch.map_err(LogitsError::bad_part(&self.file.path))?;
-            for (key, _, set) in self.keys(&batch)? {
-                let first = row % sets == 0;
-                if set != row % sets || (!first && keys.last() != Some(&key)) {
-                    return Err(self.bad("its rows are not one a set for each segment"));
-                }
-                if first {
-                    keys.push(key);
-                }
-                row += 1;
-            }
+            rows.extend(self.keys(&batch.map_err(LogitsError::bad_part(&self.file.path))?)?);
         }
-        if row % sets == 0 { Ok(keys) } else { Err(self.bad("its last segment lacks a set")) }
+        let segments = rows.len() / sets as usize;
+        let bad = || self.bad("its rows are not every segment in each set");
+        if rows.len() != segments * sets as usize {
+            return Err(bad());
+        }
+        let keys: Vec<SegmentKey> = rows.iter().take(segments).map(|(key, ..)| *key).collect();
+        let expected = (0..sets).flat_map(|set| keys.iter().map(move |key| (*key, set)));
+        let found = rows.iter().map(|(key, _, set)| (*key, *set));
+        if found.eq(expected) { Ok(keys) } else { Err(bad()) }
+    }
+
+    /// Number of rows, those of all sets.
+    pub(crate) fn row_count(&self) -> usize {
+        self.metadata.metadata().file_metadata().num_rows() as usize
     }
 
     /// The rows at `places`, which ascend: each with its name and length, and a batch of its own.
     pub(crate) fn rows(&self, places: &[usize]) -> Result<Vec<(SegmentKey, u32, RecordBatch)>, LogitsError> {
-        let total = self.metadata.metadata().file_metadata().num_rows() as usize;
+        let total = self.row_count();
         let selection = RowSelection::from_consecutive_ranges(places.iter().map(|place| *place..place + 1), total);
         let builder = self.builder().with_row_selection(selection).with_batch_size(places.len().max(1));
         let reader: ParquetRecordBatchReader = builder.build().map_err(LogitsError::bad_part(&self.file.path))?;

@@ -12,12 +12,14 @@ pub struct Shard {
     count: u32,
 }
 
-impl Shard {
+impl Default for Shard {
     /// One process alone.
-    pub fn whole() -> Shard {
+    fn default() -> Shard {
         Shard { index: 0, count: 1 }
     }
+}
 
+impl Shard {
     /// Whether a part is of this shard.
     pub fn holds(self, part: u32) -> bool {
         part % self.count == self.index
@@ -53,7 +55,7 @@ mod tests {
         for part in 0..20 {
             assert_eq!(shards.iter().filter(|shard| shard.holds(part)).count(), 1);
         }
-        assert!((0..20).all(|part| Shard::whole().holds(part)));
+        assert!((0..20).all(|part| Shard::default().holds(part)));
         assert_eq!(shards[2].to_string(), "2/3");
     }
 

@@ -6,7 +6,7 @@ use arrow::datatypes::{Float32Type, UInt16Type, UInt64Type};
 use limbeck_config::LogitsCodec;
 
 use crate::header::CacheHeader;
-use crate::table::{COUNTS, GHOST, LOG_PROBABILITIES, LOGITS, PLACES};
+use crate::table::{COUNTS, GHOST, LOG_PROBABILITIES, LOGITS, PLACE_GAPS};
 
 /// Distributions over a few ids each.
 ///
@@ -91,7 +91,8 @@ pub(crate) fn append(
     row: &RecordBatch,
     wanted: &[bool],
 ) -> Result<(), Refusal> {
-    let places = list::<UInt64Type>(row, PLACES).ok_or(Refusal::Malformed)?;
+    let gaps = list::<UInt64Type>(row, PLACE_GAPS).ok_or(Refusal::Malformed)?;
+    let places = places(&gaps).ok_or(Refusal::Malformed)?;
     let runs = runs(&places, header.identity.vocab_size, wanted)?;
     match targets {
         CachedTargets::Sparse(sparse) => append_sparse(sparse, header, row, &places, &runs),
@@ -104,6 +105,16 @@ pub(crate) fn append(
             Ok(())
         }
     }
+}
+
+/// The cumulative sums; `None` where they do not fit.
+fn places(gaps: &[u64]) -> Option<Vec<u64>> {
+    let mut place = 0u64;
+    let next = |gap: &u64| {
+        place = place.checked_add(*gap)?;
+        Some(place)
+    };
+    gaps.iter().map(next).collect()
 }
 
 /// Number of places of each target, which are those of `wanted`.

@@ -40,21 +40,23 @@ fn numbers(row: &Row, column: &str) -> Vec<f64> {
 fn parquets_own_reader_finds_each_set_of_each_segment() -> Outcome {
     let directory = tempfile::tempdir()?;
     capture(directory.path(), RANDOM_SAMPLING)?;
-    let mut rows = Vec::new();
-    for path in parts(directory.path())? {
+    let (mut rows, mut expected) = (Vec::new(), Vec::new());
+    for (path, first) in parts(directory.path())?.into_iter().zip((0..ROWS).step_by(3)) {
         rows.extend(rows_of(&path)?);
+        let segments: Vec<Segment> = (first..ROWS.min(first + 3)).flat_map(row).collect();
+        expected.extend((0..3).flat_map(|set| segments.iter().map(move |segment| (segment.clone(), set))));
     }
-    let expected: Vec<(Segment, u64)> =
-        segments().into_iter().flat_map(|segment| (0..3).map(move |set| (segment.clone(), set))).collect();
     assert_eq!(rows.len(), expected.len());
     for (row, (segment, set)) in rows.iter().zip(expected) {
         let SegmentKey { entry, document, segment: index } = segment.key;
         let found = ["entry", "document", "segment", "length", "set"].map(|column| number(row, column));
         assert_eq!(found, [entry.into(), document, index.into(), segment.targets.len() as u64, set]);
-        let (places, counts) = (numbers(row, "places"), numbers(row, "counts"));
+        let (gaps, counts) = (numbers(row, "place_gaps"), numbers(row, "counts"));
         let mut drawn: BTreeMap<u32, f64> = BTreeMap::new();
-        for (place, count) in places.iter().zip(&counts) {
-            *drawn.entry((*place as u64 / VOCAB_SIZE as u64) as u32).or_default() += count;
+        let mut place = 0;
+        for (gap, count) in gaps.iter().zip(&counts) {
+            place += *gap as u64;
+            *drawn.entry((place / VOCAB_SIZE as u64) as u32).or_default() += count;
         }
         assert_eq!(drawn, segment.positions().into_iter().map(|position| (position, 50.0)).collect());
     }

@@ -17,7 +17,7 @@ const STOPPED: &str = "stopped";
 fn child_captures() -> Outcome {
     let (Ok(directory), Ok(stop_at)) = (env::var(DIRECTORY), env::var(STOP_AT)) else { return Ok(()) };
     let stop_at: u32 = stop_at.parse()?;
-    let mut capture = Capture::open(Path::new(&directory), header(RANDOM_SAMPLING)?, Shard::whole())?;
+    let mut capture = Capture::open(Path::new(&directory), header(RANDOM_SAMPLING)?, Shard::default())?;
     for part in capture.pending() {
         if part >= stop_at {
             // As far as a write can get without being complete.
@@ -95,7 +95,7 @@ fn damaged_parts_are_written_anew_and_whole_ones_kept() -> Outcome {
     let mut bytes = fs::read(&path)?;
     bytes.truncate(bytes.len() / 2);
     fs::write(&path, bytes)?;
-    let capture = Capture::open(directory.path(), header(RANDOM_SAMPLING)?, Shard::whole())?;
+    let capture = Capture::open(directory.path(), header(RANDOM_SAMPLING)?, Shard::default())?;
     assert_eq!((capture.pending(), capture.damaged()), (vec![4], [path].as_slice()));
     drop(capture);
     super::capture(directory.path(), RANDOM_SAMPLING)?;

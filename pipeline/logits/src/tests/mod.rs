@@ -119,7 +119,7 @@ fn capture_with(directory: &Path, header: CacheHeader, shard: Shard) -> Result<(
 }
 
 fn capture(directory: &Path, codec: LogitsCodec) -> Result<(), LogitsError> {
-    capture_with(directory, header(codec)?, Shard::whole())
+    capture_with(directory, header(codec)?, Shard::default())
 }
 
 fn open(directory: &Path) -> Result<Cache, LogitsError> {

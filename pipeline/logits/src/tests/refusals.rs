@@ -1,6 +1,6 @@
 //! Everything that does not fit is refused by name.
 
-use limbeck_config::Divergence;
+use limbeck_config::{Divergence, Precision};
 
 use super::*;
 
@@ -76,15 +76,16 @@ fn a_capture_goes_on_only_as_it_was_begun() -> Outcome {
     let refused = |change: Change| -> Result<String, LogitsError> {
         let mut header = header(RANDOM_SAMPLING)?;
         change(&mut header);
-        Ok(message(Capture::open(directory.path(), header, Shard::whole())))
+        Ok(message(Capture::open(directory.path(), header, Shard::default())))
     };
-    let cases: [(&str, Change); 7] = [
+    let cases: [(&str, Change); 8] = [
         ("identity.teacher", |header| header.identity.teacher = "e".repeat(64)),
         ("identity.data", |header| header.identity.data = "e".repeat(64)),
         ("identity.vocab_size", |header| header.identity.vocab_size += 1),
         ("codec", |header| header.codec = LogitsCodec::RandomSampling { draws: 49, sets: 3 }),
         ("temperature", |header| header.temperature = 1.5),
         ("seed", |header| header.seed += 1),
+        ("precision", |header| header.precision = Precision::Bf16),
         ("extent", |header| header.extent.rows_per_batch = 2),
     ];
     for (what, change) in cases {
@@ -99,7 +100,7 @@ fn a_capture_goes_on_only_as_it_was_begun() -> Outcome {
 fn parts_of_another_cache_are_refused_though_they_are_whole() -> Outcome {
     let (one, other) = (tempfile::tempdir()?, tempfile::tempdir()?);
     capture(one.path(), TOP_K)?;
-    capture_with(other.path(), CacheHeader { temperature: 2.0, ..header(TOP_K)? }, Shard::whole())?;
+    capture_with(other.path(), CacheHeader { temperature: 2.0, ..header(TOP_K)? }, Shard::default())?;
     let (mine, foreign) = (parts(one.path())?.remove(2), parts(other.path())?.remove(2));
     let name = foreign.file_name().ok_or("no name")?;
     fs::copy(&foreign, one.path().join("parts").join(name))?;
@@ -120,6 +121,17 @@ fn losses_that_a_codec_cannot_give_are_refused_with_the_reason() -> Outcome {
         cache.check_pairing(Divergence::ForwardKl {}, 1.0)?;
         let message = message(cache.check_pairing(Divergence::ForwardKl {}, 2.0));
         assert!(message.contains("at temperature `1`, and has nothing about temperature `2`; hint: set "), "{message}");
+    }
+    let sampled = open(&directory.path().join("sampled"))?;
+    for divergence in [
+        Divergence::ReverseKl {},
+        Divergence::SkewedForwardKl { alpha: 0.0 },
+        Divergence::JensenShannon { beta: 0.5, normalised: true },
+        Divergence::TotalVariation {},
+    ] {
+        let message = message(sampled.check_pairing(divergence, 1.0));
+        assert!(message.contains("whose draws are unbiased for forward KL alone: "), "{message}");
+        open(&directory.path().join("top"))?.check_pairing(divergence, 1.0)?;
     }
     let place = directory.path().join("full");
     capture(&place, FULL)?;
@@ -162,7 +174,7 @@ fn segments_and_targets_that_are_not_there_are_refused() -> Outcome {
 #[test]
 fn logits_that_are_not_finite_or_too_few_are_refused() -> Outcome {
     let directory = tempfile::tempdir()?;
-    let capture = Capture::open(directory.path(), header(RANDOM_SAMPLING)?, Shard::whole())?;
+    let capture = Capture::open(directory.path(), header(RANDOM_SAMPLING)?, Shard::default())?;
     let key = SegmentKey { entry: 0, document: 3, segment: 1 };
     let mut logits = vec![0.5; 2 * VOCAB_SIZE];
     logits[VOCAB_SIZE + 3] = f32::NAN;

@@ -133,6 +133,7 @@ fn fidelity_is_the_divergence_of_what_was_kept() -> Outcome {
     let drawn = rows[0].places.iter().zip(&rows[0].counts).take_while(|(place, _)| **place < VOCAB_SIZE as u64);
     let share = |count: u16| f64::from(count) / 50.0;
     let expected: f64 = drawn.map(|(id, c)| share(*c) * (share(*c).ln() - teacher[*id as usize])).sum();
-    assert!((sampled.mean_kl_nats() - expected).abs() < 1e-9);
+    // 32-bit logarithms of the teacher.
+    assert!((sampled.mean_kl_nats() - expected).abs() < 1e-5);
     Ok(())
 }

@@ -25,7 +25,7 @@ fn shards_in_any_order_give_the_same_directory() -> Outcome {
 fn the_order_of_the_parts_does_not_matter() -> Outcome {
     let (forwards, backwards) = (tempfile::tempdir()?, tempfile::tempdir()?);
     capture(forwards.path(), RANDOM_SAMPLING)?;
-    let mut capture = Capture::open(backwards.path(), header(RANDOM_SAMPLING)?, Shard::whole())?;
+    let mut capture = Capture::open(backwards.path(), header(RANDOM_SAMPLING)?, Shard::default())?;
     for part in capture.pending().into_iter().rev() {
         capture_part(&mut capture, part)?;
     }
@@ -43,7 +43,7 @@ fn an_incomplete_cache_names_what_is_missing() -> Outcome {
     capture_with(directory.path(), header(TOP_K)?, shard("0/3")?)?;
     let message = open(directory.path()).expect_err("refused").to_string();
     assert!(message.contains("lacks `2`, `5` of its `8` parts"), "{message}");
-    capture_with(directory.path(), header(TOP_K)?, Shard::whole())?;
+    capture_with(directory.path(), header(TOP_K)?, Shard::default())?;
     open(directory.path())?;
     Ok(())
 }
