@@ -30,8 +30,8 @@ fn uneven_batch() -> Batch {
     Batch { loss_mask, ..batch }
 }
 
-fn gradients(trainer: &Trainer, micro_batches: &[Batch]) -> NamedTensors {
-    named(&trainer.model, &trainer.gradients(&NextToken, micro_batches).0)
+fn gradients(trainer: &Trainer, micro_batches: &[Batch]) -> anyhow::Result<NamedTensors> {
+    Ok(named(&trainer.model, &trainer.gradients(&NextToken, micro_batches)?.0))
 }
 
 /// `weights + factor * direction`.
@@ -46,12 +46,12 @@ fn moved(weights: &NamedTensors, factor: f32, direction: &NamedTensors) -> Named
 #[test]
 fn micro_batches_give_the_gradients_and_the_sgd_step_of_the_whole_batch() -> anyhow::Result<()> {
     let (trainer, batch) = (trainer()?, uneven_batch());
-    let whole = gradients(&trainer, std::slice::from_ref(&batch));
+    let whole = gradients(&trainer, std::slice::from_ref(&batch))?;
     let weights = parameters(&trainer.model);
     for size in [4, 1] {
         let micro_batches = batch.micro_batches(size);
         assert_eq!(micro_batches.len(), ROWS / size);
-        let split = gradients(&trainer, &micro_batches);
+        let split = gradients(&trainer, &micro_batches)?;
         let (name, distance) = farthest(&split, &whole);
         assert!(distance < TOLERANCE, "{size}: gradient of {name} {distance}");
         let (name, distance) = farthest(&moved(&weights, -0.5, &split), &moved(&weights, -0.5, &whole));
@@ -63,15 +63,15 @@ fn micro_batches_give_the_gradients_and_the_sgd_step_of_the_whole_batch() -> any
 #[test]
 fn micro_batches_give_the_loss_of_the_whole_batch() -> anyhow::Result<()> {
     let (trainer, batch) = (trainer()?, uneven_batch());
-    let loss = |micro_batches: &[Batch]| -> f32 {
-        let (_, loss_sum, target_tokens) = trainer.gradients(&NextToken, micro_batches);
+    let loss = |micro_batches: &[Batch]| -> anyhow::Result<f32> {
+        let (_, loss_sum, target_tokens) = trainer.gradients(&NextToken, micro_batches)?;
         assert_eq!(target_tokens, TARGETS.iter().sum::<usize>());
         let loss_sum: Tensor<1> = loss_sum.expect("there are targets");
-        values(loss_sum)[0] / target_tokens as f32
+        Ok(values(loss_sum)[0] / target_tokens as f32)
     };
-    let whole = loss(std::slice::from_ref(&batch));
+    let whole = loss(std::slice::from_ref(&batch))?;
     for size in [4, 1] {
-        let distance = (loss(&batch.micro_batches(size)) / whole - 1.0).abs();
+        let distance = (loss(&batch.micro_batches(size))? / whole - 1.0).abs();
         assert!(f64::from(distance) < TOLERANCE, "{size}: {distance}");
     }
     Ok(())
@@ -80,14 +80,14 @@ fn micro_batches_give_the_loss_of_the_whole_batch() -> anyhow::Result<()> {
 #[test]
 fn the_mean_of_micro_batch_means_is_another_gradient() -> anyhow::Result<()> {
     let (trainer, batch) = (trainer()?, uneven_batch());
-    let whole = gradients(&trainer, std::slice::from_ref(&batch));
+    let whole = gradients(&trainer, std::slice::from_ref(&batch))?;
     for size in [4, 1] {
         let micro_batches = batch.micro_batches(size);
         let zero = moved(&whole, -1.0, &whole);
-        let mean = micro_batches.iter().fold(zero, |sum, micro_batch| {
-            let own = gradients(&trainer, std::slice::from_ref(micro_batch));
-            moved(&sum, 1.0 / micro_batches.len() as f32, &own)
-        });
+        let mean = micro_batches.iter().try_fold(zero, |sum, micro_batch| {
+            let own = gradients(&trainer, std::slice::from_ref(micro_batch))?;
+            anyhow::Ok(moved(&sum, 1.0 / micro_batches.len() as f32, &own))
+        })?;
         let (name, distance) = farthest(&mean, &whole);
         assert!(distance > 1e-2, "{size}: {name} {distance}");
     }

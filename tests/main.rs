@@ -12,6 +12,8 @@ mod clients;
 mod generation;
 /// The first loss, a batch learnt by heart, the loss head in chunks.
 mod learning;
+/// A teacher's logits on disk.
+mod logits;
 /// In place, resumable, grouped by name.
 mod optimizer;
 /// Segments of a row do not see each other.

@@ -69,7 +69,7 @@ pub fn run(args: &ChainArgs) -> Result<Completion, Failure> {
             let name = format!("distill{} (seed {})", if control { " --control" } else { "" }, pair.seed);
             let mut training = args.training_args("distill", Some(out));
             training.config.set.push(format!("run.seed={}", pair.seed));
-            stages.push((name, Box::new(move || distill::run(&DistillArgs { training: training.clone(), control }))));
+            stages.push((name, Box::new(move || distill::run(&DistillArgs::training(training.clone(), control)))));
         }
     }
     stages.push(("export-model".to_owned(), Box::new(|| export_model::run(&args.export_args()))));

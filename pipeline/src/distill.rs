@@ -1,17 +1,19 @@
-//! `distill`: a student learns a teacher's distribution; `--control` learns the same rows by cross-entropy alone.
+//! `distill`: a student learns a teacher's distribution; `--control` learns the same rows by cross-entropy alone, and
+//! `--capture` keeps the teacher's logits for later.
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use burn::tensor::Device;
 use clap::Args;
 use limbeck_checkpoint::Parent;
 use limbeck_config::{TrainingConfig, TrainingStage};
-use limbeck_data::Tokenizer;
+use limbeck_data::{Mixture, Tokenizer};
+use limbeck_logits::Shard;
 use limbeck_train::{Distillation, NextToken, Objective};
 
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
 use crate::training::{self, Stage};
-use crate::{device, source};
+use crate::{capture, teacher};
 
 /// Arguments of `distill`.
 #[derive(Args, Clone, Debug)]
@@ -22,16 +24,32 @@ pub struct DistillArgs {
     /// Trains the same student on the same rows by cross-entropy alone, into `student-ce`.
     #[arg(long)]
     pub control: bool,
+    /// Runs the teacher `teacher.from` once over the training data and keeps its logits in `teacher.logits`, instead of
+    /// training. What is there already is kept, so the same command goes on after an interruption.
+    #[arg(long, conflicts_with = "control")]
+    pub capture: bool,
+    /// With --capture: this process writes the parts whose number is I modulo N.
+    #[arg(long, value_name = "I/N", requires = "capture")]
+    pub shard: Option<Shard>,
+}
+
+impl DistillArgs {
+    /// Trains the student, or its control.
+    pub fn training(training: TrainingArgs, control: bool) -> Self {
+        Self { training, control, capture: false, shard: None }
+    }
 }
 
 /// Runs the stage.
 ///
 /// # Errors
-/// See [`training::run`].
+/// See [`training::run`] and [`capture::run`].
 pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
     let stage = |directory, objective| Stage { kind: TrainingStage::Distill, directory, objective };
-    if args.control {
-        let control = |_: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<dyn Objective>, None));
+    if args.capture {
+        capture::run(&args.training, args.shard.unwrap_or_default())
+    } else if args.control {
+        let control = |_: &_, _: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<dyn Objective>, None));
         training::run(&stage("student-ce", &control), &args.training)
     } else {
         training::run(&stage("student", &distillation), &args.training)
@@ -41,24 +59,14 @@ pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
 fn distillation(
     config: &TrainingConfig,
     tokenizer: &Tokenizer,
+    data: &Mixture,
     device: &Device,
 ) -> Result<(Box<dyn Objective>, Option<Parent>), Failure> {
-    let (Some(teacher), Some(distill)) = (&config.teacher, &config.distill) else {
+    let Some(distill) = &config.distill else {
         // Loading the config refuses it first.
-        return Err(Failure::usage(anyhow!("`distill` needs [teacher]; hint: give teacher.from")));
+        return Err(Failure::usage(anyhow!("`distill` needs [distill]; hint: give distill.temperature")));
     };
-    let source = source::open("teacher.from", &teacher.from, device)?;
-    source.check_length("teacher.from", config.data.sequence_length)?;
-    tokenizer
-        .check_same(&source.tokenizer)
-        .context("data.tokenizer is not the tokenizer of teacher.from")
-        .map_err(Failure::usage)?;
-    // Resolved by the time that the objective is made.
-    let precision = config.train.precision.map_or(limbeck_kernels::Precision::Fp32, device::of_products);
-    let objective = Distillation {
-        teacher: source.model.with_precision(precision),
-        divergence: distill.into(),
-        ce_weight: distill.ce_weight,
-    };
-    Ok((Box::new(objective), Some(source.parent)))
+    let (teacher, parent) = teacher::open(config, distill, tokenizer, data, device)?;
+    let objective = Distillation { teacher, divergence: distill.into(), ce_weight: distill.ce_weight };
+    Ok((Box::new(objective), Some(parent)))
 }

@@ -5,6 +5,7 @@
 
 pub mod allocator;
 pub mod bench;
+pub mod capture;
 pub mod chain;
 pub mod check;
 pub mod cli;
@@ -22,5 +23,6 @@ pub mod pretrain;
 pub mod report;
 pub mod sft;
 pub mod source;
+pub mod teacher;
 pub mod tokenised;
 pub mod training;

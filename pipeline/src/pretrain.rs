@@ -12,6 +12,6 @@ use crate::training::{self, Stage};
 /// # Errors
 /// See [`training::run`].
 pub fn run(args: &TrainingArgs) -> Result<Completion, Failure> {
-    let objective = &|_: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<_>, None));
+    let objective = &|_: &_, _: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<_>, None));
     training::run(&Stage { kind: TrainingStage::Pretrain, directory: "teacher", objective }, args)
 }

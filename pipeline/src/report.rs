@@ -45,8 +45,8 @@ pub fn print(args: &ChainArgs, config: &TrainingConfig, pairs: &[Pair]) -> Resul
         rows.push(Row { name, parameters: source.model.config().parameter_count(), scores, answers });
         Ok(())
     };
-    if let Some(teacher) = &config.teacher {
-        row("teacher".to_owned(), &teacher.from)?;
+    if let Some(teacher) = config.teacher.as_ref().and_then(|teacher| teacher.from.as_ref()) {
+        row("teacher".to_owned(), teacher)?;
     }
     for pair in pairs {
         row(format!("student, cross-entropy alone (seed {})", pair.seed), &pair.control)?;

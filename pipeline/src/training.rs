@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use limbeck_checkpoint::{Checkpoint, ManifestHeader, Parent, RunDirectory, content_hash, verify, write_atomically};
 use limbeck_config::{StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
-use limbeck_data::Tokenizer;
+use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::{Transformer, load_directory};
 use limbeck_train::{AdamW, Ending, Objective, Progress, Run, Trainer, load_optimizer};
 
@@ -25,9 +25,9 @@ pub struct Stage<'a> {
     pub objective: &'a ObjectiveFactory,
 }
 
-/// Makes a stage's objective from its config, the tokenizer of what is trained, and the device without autodiff.
+/// Makes a stage's objective from its config, the tokenizer of what is trained, the data, and the device without autodiff.
 pub type ObjectiveFactory =
-    dyn Fn(&TrainingConfig, &Tokenizer, &Device) -> Result<(Box<dyn Objective>, Option<Parent>), Failure>;
+    dyn Fn(&TrainingConfig, &Tokenizer, &Mixture, &Device) -> Result<(Box<dyn Objective>, Option<Parent>), Failure>;
 
 /// What a stage starts from.
 struct Start {
@@ -48,8 +48,8 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let precision = device::precision(config.train.precision, &device)?;
     config.train.precision = Some(precision);
     let start = start(&config, &device.clone().autodiff())?;
-    let (objective, teacher) = (stage.objective)(&config, &start.tokenizer, &device)?;
     let train = tokenised::open(&config, &config.data.train, &start.tokenizer)?;
+    let (objective, teacher) = (stage.objective)(&config, &start.tokenizer, &train, &device)?;
     let valid = match &config.data.valid[..] {
         [] => None,
         entries => Some(tokenised::open(&config, entries, &start.tokenizer)?),

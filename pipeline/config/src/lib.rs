@@ -58,7 +58,7 @@ mod tests;
 mod training;
 mod weights;
 
-pub use capture::LogitsCodec;
+pub use capture::{CaptureSection, LogitsCodec, TeacherSection};
 pub use data::{DataEntry, DataKind, DataSection};
 pub use export::{ExportConfig, ExportFormat, ExportSection};
 pub use load::{StageConfig, load, load_training, to_toml};
@@ -68,4 +68,4 @@ pub use prepare::{CorpusSection, PrepareConfig, PrepareDataSection, TokenizerSec
 pub use problem::{ConfigError, ConfigErrors, Origin, Problem};
 pub use run::RunSection;
 pub use training::{Precision, TrainSection, TrainingConfig, TrainingStage};
-pub use weights::{DistillSection, Divergence, StartSection, TeacherSection};
+pub use weights::{DistillSection, Divergence, StartSection};

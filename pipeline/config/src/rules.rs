@@ -45,6 +45,16 @@ pub(crate) fn at_least(problems: &mut Vec<Problem>, key: &str, value: u64, minim
     }
 }
 
+/// A count that has a minimum and a maximum.
+pub(crate) fn between(problems: &mut Vec<Problem>, key: &str, value: u32, minimum: u32, maximum: u32) {
+    if !(minimum..=maximum).contains(&value) {
+        problems.push(
+            Problem::new(key, value, format!("must be from `{minimum}` to `{maximum}`"))
+                .hint(format!("use `{}`", value.clamp(minimum, maximum))),
+        );
+    }
+}
+
 /// A text that is not empty.
 pub(crate) fn not_empty(problems: &mut Vec<Problem>, key: &str, value: &str, example: &str) {
     if value.is_empty() {

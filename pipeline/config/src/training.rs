@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::{CaptureSection, TeacherSection};
 use crate::data::DataSection;
 use crate::model::ModelSection;
 use crate::optimizer::{OptimizerSection, ScheduleSection};
 use crate::problem::Problem;
 use crate::rules;
 use crate::run::RunSection;
-use crate::weights::{DistillSection, StartSection, TeacherSection};
+use crate::weights::{DistillSection, StartSection};
 
 /// Arithmetic of the training step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -52,7 +53,8 @@ pub struct TrainSection {
     pub keep_checkpoints: usize,
 }
 
-/// `pretrain`, `sft` and `distill` read the same file; only `distill` has `[teacher]` and `[distill]`.
+/// `pretrain`, `sft` and `distill` read the same file; only `distill` has `[teacher]`, `[distill]` and
+/// `[capture]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -78,6 +80,9 @@ pub struct TrainingConfig {
     /// `distill`: which loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distill: Option<DistillSection>,
+    /// `distill --capture`: what is kept of the teacher's logits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<CaptureSection>,
 }
 
 /// The stages that train, which share one config.
@@ -162,6 +167,9 @@ impl TrainingConfig {
         if let Some(distill) = &self.distill {
             distill.check(problems);
         }
+        if let Some(capture) = &self.capture {
+            capture.check(problems);
+        }
         if stage == TrainingStage::Distill {
             if self.teacher.is_none() {
                 problems.push(
@@ -171,7 +179,12 @@ impl TrainingConfig {
             }
             return;
         }
-        for (key, given) in [("teacher", self.teacher.is_some()), ("distill", self.distill.is_some())] {
+        let given = [
+            ("teacher", self.teacher.is_some()),
+            ("distill", self.distill.is_some()),
+            ("capture", self.capture.is_some()),
+        ];
+        for (key, given) in given {
             if given {
                 problems.push(
                     Problem::worded(key, format!("is given, but {} has no use for it", stage.name()))

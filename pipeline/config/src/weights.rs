@@ -1,4 +1,4 @@
-//! `[start]`, `[teacher]` and `[distill]`: whose weights, whose logits, which loss.
+//! `[start]` and `[distill]`: whose weights, which loss.
 
 use std::path::{Path, PathBuf};
 
@@ -18,14 +18,6 @@ pub enum StartSection {
         /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
         from: PathBuf,
     },
-}
-
-/// `[teacher]`.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct TeacherSection {
-    /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
-    pub from: PathBuf,
 }
 
 /// How far the student's distribution q is from the teacher's, p. The definitions are in `limbeck-loss`.
@@ -153,12 +145,6 @@ impl StartSection {
                 }
             }
         }
-    }
-}
-
-impl TeacherSection {
-    pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
-        check_directory("teacher.from", &self.from, problems);
     }
 }
 

@@ -53,6 +53,12 @@ pub enum TrainError {
     /// The tokenizer's files and the data.
     #[error(transparent)]
     Data(#[from] limbeck_data::DataError),
+    /// The cache of a teacher's logits.
+    #[error(transparent)]
+    Logits(#[from] limbeck_logits::LogitsError),
+    /// A teacher's distributions that do not fit the student.
+    #[error(transparent)]
+    Loss(#[from] limbeck_loss::LossError),
     /// The run directory.
     #[error(transparent)]
     Checkpoint(#[from] limbeck_checkpoint::CheckpointError),

@@ -6,6 +6,7 @@
 //!      └─ plain `if`s: a row of metrics.jsonl, an evaluation, a checkpoint, a stop
 //! ```
 
+mod capture;
 mod checkpoint;
 #[cfg(feature = "dashboard")]
 mod dashboard;
@@ -18,7 +19,9 @@ mod progress;
 mod run;
 mod schedule;
 mod step;
+mod teacher;
 
+pub use capture::{CaptureEnding, CaptureEvent, capture};
 pub use checkpoint::{load_optimizer, write_step};
 pub use error::TrainError;
 pub use evaluation::{Score, evaluate};
@@ -29,3 +32,4 @@ pub use progress::{Display, Progress};
 pub use run::{Ending, Run};
 pub use schedule::learning_rate;
 pub use step::{StepReport, Trainer};
+pub use teacher::Teacher;

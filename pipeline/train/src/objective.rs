@@ -2,14 +2,20 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use limbeck_data::Batch;
-use limbeck_kernels::{HeadLoss, linear, loss_head};
+use limbeck_kernels::{HeadLoss, loss_head};
 use limbeck_loss::{DivergenceLoss, cross_entropy, mix};
 use limbeck_model::Transformer;
+
+use crate::error::TrainError;
+use crate::teacher::Teacher;
 
 /// The loss of a batch, summed over its target tokens, in nats.
 pub trait Objective {
     /// The loss of `model`, whose parameters are on a device with autodiff.
-    fn loss(&self, model: &Transformer, batch: &Batch) -> HeadLoss;
+    ///
+    /// # Errors
+    /// If what the loss is towards cannot be had, such as a teacher's logits on a damaged disk.
+    fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError>;
 }
 
 /// Cross-entropy of the next token: `pretrain`, `sft`, and the control of `distill`.
@@ -17,8 +23,8 @@ pub trait Objective {
 pub struct NextToken;
 
 impl Objective for NextToken {
-    fn loss(&self, model: &Transformer, batch: &Batch) -> HeadLoss {
-        next_token_loss(model, batch)
+    fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError> {
+        Ok(next_token_loss(model, batch))
     }
 }
 
@@ -35,8 +41,8 @@ pub fn next_token_loss(model: &Transformer, batch: &Batch) -> HeadLoss {
 /// A divergence from a teacher's distribution, mixed with cross-entropy.
 #[derive(Debug)]
 pub struct Distillation {
-    /// The teacher, without autodiff.
-    pub teacher: Transformer,
+    /// Whose distribution.
+    pub teacher: Teacher,
     /// The divergence.
     pub divergence: DivergenceLoss,
     /// Weight of cross-entropy.
@@ -44,28 +50,25 @@ pub struct Distillation {
 }
 
 impl Objective for Distillation {
-    fn loss(&self, model: &Transformer, batch: &Batch) -> HeadLoss {
+    fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError> {
         if self.ce_weight == 1.0 {
-            return next_token_loss(model, batch);
+            return Ok(next_token_loss(model, batch));
         }
         let device = model.device();
         let rows = TargetRows::of(batch, &device);
-        let hidden =
-            |model: &Transformer| rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
         // Rows that only pad one of the two vocabularies have no part in the loss.
-        let vocab_size = model.config().vocab_size.min(self.teacher.config().vocab_size);
-        let weight = |model: &Transformer| model.output_weight().narrow(0, 0, vocab_size);
-        let (teacher_hidden, teacher_weight) = (hidden(&self.teacher), weight(&self.teacher));
-        loss_head(hidden(model), weight(model), model.precision(), |logits, chunk| {
-            let teacher_rows = teacher_hidden.clone().narrow(0, chunk.start, chunk.len());
-            let teacher_logits = linear(teacher_rows, teacher_weight.clone(), self.teacher.precision()); // [chunk, vocab_size]
+        let vocab_size = model.config().vocab_size.min(self.teacher.vocab_size());
+        let teacher = self.teacher.rows(batch, &rows, vocab_size, &device)?;
+        let hidden = rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
+        let weight = model.output_weight().narrow(0, 0, vocab_size);
+        Ok(loss_head(hidden, weight, model.precision(), |logits, chunk| {
             let targets = rows.targets.clone().narrow(0, chunk.start, chunk.len());
             mix(
                 self.ce_weight,
                 || cross_entropy(logits.clone(), targets),
-                || self.divergence.dense(logits.clone(), teacher_logits),
+                || teacher.loss(&self.divergence, logits.clone(), chunk),
             )
-        })
+        }))
     }
 }
 

@@ -42,7 +42,7 @@ impl Trainer {
         step: u64,
         learning_rate_factor: f64,
     ) -> Result<(Self, StepReport), TrainError> {
-        let (gradients, loss_sum, target_tokens) = self.gradients(objective, micro_batches);
+        let (gradients, loss_sum, target_tokens) = self.gradients(objective, micro_batches)?;
         let norm = gradient_norm(&self.model, &gradients).ok_or(TrainError::NoTargets { step })?;
         let loss_sum = loss_sum.ok_or(TrainError::NoTargets { step })?;
         let numbers: Vec<f32> = Tensor::cat(vec![loss_sum, norm], 0)
@@ -59,20 +59,23 @@ impl Trainer {
     }
 
     /// Gradients of the mean loss over all micro-batches, the sum of the losses, and the target tokens.
+    ///
+    /// # Errors
+    /// Those of the objective.
     pub fn gradients(
         &self,
         objective: &dyn Objective,
         micro_batches: &[Batch],
-    ) -> (GradientsParams, Option<Tensor<1>>, usize) {
+    ) -> Result<(GradientsParams, Option<Tensor<1>>, usize), TrainError> {
         let target_tokens: usize = micro_batches.iter().map(Batch::target_tokens).sum();
         let mut accumulator = GradientsAccumulator::new();
         let mut loss_sum: Option<Tensor<1>> = None;
         for batch in micro_batches.iter().filter(|batch| batch.target_tokens() > 0) {
-            let loss = objective.loss(&self.model, batch);
+            let loss = objective.loss(&self.model, batch)?;
             loss_sum = Some(loss_sum.map_or(loss.loss_sum.clone(), |sum| sum + loss.loss_sum));
             let mean = loss.surrogate / target_tokens as f32;
             accumulator.accumulate(&self.model, GradientsParams::from_grads(mean.backward(), &self.model));
         }
-        (accumulator.grads(), loss_sum, target_tokens)
+        Ok((accumulator.grads(), loss_sum, target_tokens))
     }
 }

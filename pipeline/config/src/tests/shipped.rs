@@ -73,7 +73,19 @@ fn every_key_of_a_stage_is_in_its_shipped_configs() {
         ("sft", &["run", "data", "data.train.0", "start", "train", "optimizer", "schedule"]),
         (
             "distill",
-            &["run", "data", "data.train.0", "start", "model", "train", "optimizer", "schedule", "teacher", "distill"],
+            &[
+                "run",
+                "data",
+                "data.train.0",
+                "start",
+                "model",
+                "train",
+                "optimizer",
+                "schedule",
+                "teacher",
+                "distill",
+                "capture",
+            ],
         ),
         ("export-model", &["run", "export"]),
     ];

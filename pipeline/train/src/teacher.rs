@@ -1,0 +1,127 @@
+//! Whose distribution a student learns: a model that runs beside it, or one whose logits were captured.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use limbeck_data::{Batch, SegmentSpan};
+use limbeck_kernels::{Precision, linear};
+use limbeck_logits::{Cache, CachedTargets, SegmentKey, SegmentRequest};
+use limbeck_loss::{ChunkLoss, DivergenceLoss, SparseRows, SparseTargets};
+use limbeck_model::Transformer;
+
+use crate::error::TrainError;
+use crate::objective::TargetRows;
+
+/// A teacher.
+#[derive(Debug)]
+pub enum Teacher {
+    /// A model without autodiff.
+    Online(Box<Transformer>),
+    /// Its logits on disk.
+    Cached(Box<Cache>),
+}
+
+impl Teacher {
+    /// Ids that it has a distribution over.
+    pub fn vocab_size(&self) -> usize {
+        match self {
+            Self::Online(model) => model.config().vocab_size,
+            Self::Cached(cache) => cache.header().identity.vocab_size as usize,
+        }
+    }
+
+    /// What it says of the targets of a batch, over the first `vocab_size` ids.
+    pub(crate) fn rows(
+        &self,
+        batch: &Batch,
+        targets: &TargetRows,
+        vocab_size: usize,
+        device: &Device,
+    ) -> Result<TeacherRows, TrainError> {
+        match self {
+            Self::Online(model) => {
+                let hidden = model.hidden(&batch.inputs, &batch.positions, batch.sequence_length);
+                let weight = model.output_weight().narrow(0, 0, vocab_size);
+                let (hidden, precision) = (targets.select(hidden), model.precision());
+                Ok(TeacherRows::Hidden(Box::new(HiddenRows { hidden, weight, precision })))
+            }
+            Self::Cached(cache) => match cache.read(&requests(batch))? {
+                CachedTargets::Dense(dense) => {
+                    let device = device.clone();
+                    Ok(TeacherRows::Logits { logits: dense.logits, width: dense.vocab_size, vocab_size, device })
+                }
+                CachedTargets::Sparse(sparse) => {
+                    let rows = SparseRows {
+                        offsets: &sparse.offsets,
+                        ids: &sparse.ids,
+                        log_probabilities: &sparse.log_probabilities,
+                        ghost: sparse.ghost.as_deref(),
+                    };
+                    Ok(TeacherRows::Sparse(Box::new(SparseTargets::new(rows, vocab_size, device)?)))
+                }
+            },
+        }
+    }
+}
+
+/// What a teacher says of the target rows of one batch.
+pub(crate) enum TeacherRows {
+    /// The logits of a chunk are made when it is its turn.
+    Hidden(Box<HiddenRows>),
+    /// `[target rows, width]` on the host, of which the first `vocab_size` columns count.
+    Logits {
+        logits: Vec<f32>,
+        width: usize,
+        vocab_size: usize,
+        device: Device,
+    },
+    Sparse(Box<SparseTargets>),
+}
+
+/// What logits are made of.
+pub(crate) struct HiddenRows {
+    /// `[target rows, hidden_size]`
+    hidden: Tensor<2>,
+    /// `[vocab_size, hidden_size]`
+    weight: Tensor<2>,
+    precision: Precision,
+}
+
+impl TeacherRows {
+    /// The divergence of a chunk of the student's rows.
+    ///
+    /// # Shapes
+    /// - `student`: `[chunk, vocab_size]`
+    pub(crate) fn loss(&self, divergence: &DivergenceLoss, student: Tensor<2>, chunk: Range<usize>) -> ChunkLoss {
+        match self {
+            Self::Hidden(rows) => {
+                let hidden = rows.hidden.clone().narrow(0, chunk.start, chunk.len());
+                divergence.dense(student, linear(hidden, rows.weight.clone(), rows.precision))
+            }
+            Self::Logits { logits, width, vocab_size, device } => {
+                let values = logits[chunk.start * width..chunk.end * width].to_vec();
+                let logits = Tensor::<2>::from_data(TensorData::new(values, [chunk.len(), *width]), device);
+                divergence.dense(student, logits.narrow(1, 0, *vocab_size))
+            }
+            Self::Sparse(targets) => divergence.sparse(student, &targets.narrow(chunk)),
+        }
+    }
+}
+
+/// The segments of a batch in the order of its target rows.
+fn requests(batch: &Batch) -> Vec<SegmentRequest<'_>> {
+    let request = |span: &SegmentSpan| {
+        let first = span.row * batch.sequence_length + span.start;
+        SegmentRequest {
+            key: segment_key(span),
+            epoch: span.epoch,
+            targets: &batch.loss_mask[first..first + span.length],
+        }
+    };
+    batch.segments.iter().map(request).collect()
+}
+
+/// The name of a segment in a cache.
+pub(crate) fn segment_key(span: &SegmentSpan) -> SegmentKey {
+    SegmentKey { entry: span.entry as u32, document: span.document, segment: span.segment }
+}
