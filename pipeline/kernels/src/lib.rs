@@ -10,6 +10,8 @@ mod attention_backward;
 mod attention_blocks;
 mod attention_forward;
 mod attention_heads;
+mod coarse_rows;
+mod divergence_rows;
 #[cfg(test)]
 mod drawn;
 mod embedding;
@@ -34,6 +36,8 @@ pub use adamw::{AdamWUpdate, Moments, adamw_update, sum_of_squares};
 pub use attention::{
     AttentionPlan, HeadLayout, HeadNorms, Rotary, attention, causal_mask, rotary_attention, split_heads,
 };
+pub use coarse_rows::{CoarseRows, NOTHING};
+pub use divergence_rows::{Softening, divergence_rows};
 pub use embedding::{embedding, embedding_composed};
 pub use feed_forward::{swiglu_linear_add, swiglu_linear_add_composed};
 pub use gemm::Precision;
@@ -44,5 +48,6 @@ pub use peak::{Peak, measured_peak};
 pub use placement::{Implementation, has_fused_operators, implementation_for};
 pub use profile::{Direction, Operator, Profile, take_profile};
 pub use rms_norm::{rms_norm, rms_norm_composed};
-pub use row_losses::{cross_entropy_rows, cross_entropy_sum_rows, forward_kl_rows};
+pub use row_losses::{cross_entropy_rows, cross_entropy_sum_rows};
+pub use simd::{exp, ln};
 pub use swiglu::{swiglu, swiglu_composed};

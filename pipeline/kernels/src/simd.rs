@@ -2,7 +2,7 @@
 //! apart: a processor without fused multiply-adds would call a function for each.
 
 /// Independent sums of a reduction: one AVX-512 register. Fixed, so that the order of the additions is too.
-const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// `Σ a · b`.
 #[inline(always)]
@@ -68,7 +68,7 @@ pub(crate) fn sum_exp(values: &[f32], shift: f32, scale: f32) -> f32 {
 /// `eˣ` within 2 units in the last place from -87 to 88, and clamped outside: Cephes' `expf` (Moshier 1989), with the rounding
 /// done by adding 1.5 · 2²³, so that no step needs a scalar instruction. NaN stays NaN.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+pub fn exp(x: f32) -> f32 {
     const ROUNDING: f32 = 12_582_912.0;
     let x = if x < -87.0 { -87.0 } else { x };
     let x = if x > 88.0 { 88.0 } else { x };
@@ -83,6 +83,25 @@ pub(crate) fn exp(x: f32) -> f32 {
     let p = p * (r * r) + r + 1.0;
     // The low bits of `shifted` are `n`: moved into the exponent they are 2ⁿ.
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
+}
+
+/// `ln x` within 1 unit in the last place, of normal numbers over 0: the series in (x - 1) / (x + 1) of Sun's `logf` (FreeBSD's
+/// `e_logf.c`), without its branches.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    /// √½: what is left of x is taken from there to √2.
+    const LEAST: u32 = 0x3f35_04f3;
+    let bits = x.to_bits().wrapping_sub(LEAST);
+    let n = (bits as i32 >> 23) as f32;
+    let f = f32::from_bits((bits & 0x007f_ffff) + LEAST) - 1.0;
+    let s = f / (2.0 + f);
+    let z = s * s;
+    let w = z * z;
+    let odd = w * (0.400_009_72 + w * 0.242_790_79);
+    let even = z * (0.666_666_6 + w * 0.284_987_87);
+    let half_square = 0.5 * f * f;
+    // ln 2 in two parts: the product with the first is exact.
+    s * (half_square + odd + even) + n * 9.058_001e-6 - half_square + f + n * 0.693_138_1
 }
 
 /// `1 / (1 + e⁻ˣ)`.
@@ -105,6 +124,22 @@ mod tests {
         }
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(-1e30) < 2e-38);
+    }
+
+    #[test]
+    fn ln_is_the_logarithm_to_a_unit_in_the_last_place() {
+        let check = |x: f32| {
+            let (seen, expected) = (vectorized(|| ln(x)), f64::from(x).ln());
+            let error = (f64::from(seen) - expected).abs();
+            assert!(error <= 1.2e-7 * expected.abs(), "{x}: {seen} {expected}");
+        };
+        for i in -8_700..8_800 {
+            check((i as f32 / 100.0 + 0.003).exp());
+            // Around 1, where the logarithm is small.
+            check(1.0 + i as f32 * 1e-7);
+        }
+        check(f32::MIN_POSITIVE);
+        check(f32::MAX);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use limbeck_config::{DistillSection, Divergence};
-use limbeck_kernels::{ChunkLoss, Implementation, forward_kl_rows, implementation_for};
+use limbeck_kernels::{ChunkLoss, Implementation, Softening, divergence_rows, implementation_for};
 
 use crate::coarse::Coarse;
 use crate::error::LossError;
@@ -48,13 +48,48 @@ impl DivergenceLoss {
     /// # Shapes
     /// - `student`, `teacher`: `[rows, vocab_size]`, finite
     pub fn dense(&self, student: Tensor<2>, teacher: Tensor<2>) -> ChunkLoss {
-        if reduced(self.divergence) == (Divergence::ForwardKl {})
-            && implementation_for(&student) == Implementation::Fused
-        {
-            return forward_kl_rows(student, teacher, self.temperature, self.scale());
+        match implementation_for(&student) {
+            Implementation::Fused => self.fused(student, teacher),
+            Implementation::Composed => self.composed(student, teacher),
         }
+    }
+
+    /// From Burn's operations.
+    pub(crate) fn composed(&self, student: Tensor<2>, teacher: Tensor<2>) -> ChunkLoss {
         let (loss_sum, gradient) = self.between(self.heated(student), self.heated(teacher));
         ChunkLoss { loss_sum, logit_gradient: gradient }
+    }
+
+    /// A row at a time while it is in the cache.
+    fn fused(&self, student: Tensor<2>, teacher: Tensor<2>) -> ChunkLoss {
+        let softening = Softening { temperature: self.temperature, scale: self.scale() };
+        // The definition belongs into the loop as it stands: a call would keep it from becoming vector instructions.
+        macro_rules! rows {
+            ($slopes_cancel:literal, $pair:ident => $terms:expr) => {
+                divergence_rows(
+                    student,
+                    teacher,
+                    softening,
+                    $slopes_cancel,
+                    #[inline(always)]
+                    |student, teacher, log_ratio| {
+                        let $pair = Pair { student, teacher, log_ratio };
+                        let Terms { value, slope } = $terms;
+                        (value, slope)
+                    },
+                )
+            };
+        }
+        match reduced(self.divergence) {
+            Divergence::ForwardKl {} => rows!(true, pair => forward_kl(pair)),
+            Divergence::ReverseKl {} => rows!(false, pair => reverse_kl(pair)),
+            Divergence::SkewedForwardKl { alpha } => rows!(false, pair => skewed_forward_kl(pair, alpha)),
+            Divergence::SkewedReverseKl { alpha } => rows!(false, pair => skewed_reverse_kl(pair, alpha)),
+            Divergence::JensenShannon { beta, normalised } => {
+                rows!(false, pair => jensen_shannon(pair, beta, normalised))
+            }
+            Divergence::TotalVariation {} => rows!(false, pair => total_variation(pair)),
+        }
     }
 
     /// The loss towards a teacher of whom each row has a few classes: the divergence of the coarsened distributions, in
@@ -74,7 +109,7 @@ impl DivergenceLoss {
     pub fn sparse(&self, student: Tensor<2>, targets: &SparseTargets) -> ChunkLoss {
         assert!(targets.has_ghost() || self.for_samples().is_ok(), "samples met another divergence than forward KL");
         let coarse = Coarse::of(self.heated(student), targets);
-        let (loss_sum, gradient) = self.between(coarse.logits(), targets.logits());
+        let (loss_sum, gradient) = self.between(coarse.logits.clone(), targets.logits());
         ChunkLoss { loss_sum, logit_gradient: coarse.logit_gradient(gradient) }
     }
 
@@ -100,7 +135,8 @@ impl DivergenceLoss {
     fn between(&self, student: Tensor<2>, teacher: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         let pair = Pair::of_logits(student, teacher);
         let probabilities = pair.student.clone();
-        let (gradient, value) = terms(self.divergence, pair).finish(probabilities);
+        let slopes_cancel = reduced(self.divergence) == Divergence::ForwardKl {};
+        let (value, gradient) = terms(self.divergence, pair).finish(probabilities, slopes_cancel);
         if self.temperature == 1.0 {
             return (value, gradient);
         }
@@ -113,7 +149,7 @@ impl DivergenceLoss {
 }
 
 /// The divergence that the configuration names.
-pub(crate) fn terms(kind: Divergence, pair: Pair) -> Terms {
+pub(crate) fn terms(kind: Divergence, pair: Pair<Tensor<2>>) -> Terms<Tensor<2>> {
     match reduced(kind) {
         Divergence::ForwardKl {} => forward_kl(pair),
         Divergence::ReverseKl {} => reverse_kl(pair),

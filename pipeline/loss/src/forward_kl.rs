@@ -2,13 +2,11 @@
 
 use crate::log_domain::kl_terms;
 use crate::pair::{Pair, Terms};
+use crate::real::Real;
 
 /// `Σ p ln(p / q)`: 0 for a perfect student, not the teacher's entropy. The gradient by the logits is `q - p`.
-pub(crate) fn forward_kl(pair: Pair) -> Terms {
+#[inline(always)]
+pub(crate) fn forward_kl<N: Real>(pair: Pair<N>) -> Terms<N> {
     let Pair { student, teacher, log_ratio } = pair;
-    Terms {
-        slopes: student.clone() - teacher.clone(),
-        values: kl_terms(teacher, student, log_ratio),
-        slopes_cancel: true,
-    }
+    Terms { slope: student.clone() - teacher.clone(), value: kl_terms(teacher, student, log_ratio) }
 }

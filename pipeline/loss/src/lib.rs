@@ -1,7 +1,8 @@
-//! Row losses: the value and the gradient by the logits, in plain tensor operations without autodiff.
+//! Row losses: the value and the gradient by the logits, without autodiff.
 //!
-//! One file a loss. All are sums in nats over the rows; the trainer divides by the target tokens of the whole optimizer
-//! step. They run inside [`limbeck_kernels::loss_head`], which never lets more than a chunk of rows exist.
+//! One file a loss, in arithmetic that is tensor operations on every device, and on the CPU a loop over a row. All are sums
+//! in nats over the rows; the trainer divides by the target tokens of the whole optimizer step. They run inside
+//! [`limbeck_kernels::loss_head`], which never lets more than a chunk of rows exist.
 //!
 //! ```text
 //! student's logits ─┬────────────────────────────────▶ softmax of both, ln(q / p) ──▶ divergence ──▶ value, gradient
@@ -34,6 +35,7 @@ mod forward_kl;
 mod jensen_shannon;
 mod log_domain;
 mod pair;
+mod real;
 mod reverse_kl;
 mod skewed_forward_kl;
 mod skewed_reverse_kl;

@@ -2,18 +2,27 @@
 
 use burn::tensor::Tensor;
 
-/// The student's and the teacher's distribution over the same classes, a pair a row.
-#[derive(Clone, Debug)]
-pub(crate) struct Pair {
-    /// The student's probabilities, q: `[rows, classes]`.
-    pub(crate) student: Tensor<2>,
-    /// The teacher's probabilities, p: `[rows, classes]`.
-    pub(crate) teacher: Tensor<2>,
-    /// ln(q / p), from logits: finite where the probabilities are too small for a float. `[rows, classes]`
-    pub(crate) log_ratio: Tensor<2>,
+/// The student's and the teacher's probability of a class, as numbers or as tensors of `[rows, classes]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pair<N> {
+    /// The student's, q.
+    pub(crate) student: N,
+    /// The teacher's, p.
+    pub(crate) teacher: N,
+    /// ln(q / p), from logits: finite where the probabilities are too small for a float.
+    pub(crate) log_ratio: N,
 }
 
-impl Pair {
+/// A divergence D by class, and where it pulls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<N> {
+    /// What the class adds to D, never under 0.
+    pub(crate) value: N,
+    /// q ∂D/∂q, up to a multiple of q that is the same for the whole row and has no part in the gradient.
+    pub(crate) slope: N,
+}
+
+impl Pair<Tensor<2>> {
     /// The softmax of both. Equal logits give the same bits twice and the ratio 0.
     ///
     /// # Shapes
@@ -44,27 +53,17 @@ impl Softmax {
     }
 }
 
-/// A divergence D of each row, and where it pulls.
-#[derive(Clone, Debug)]
-pub(crate) struct Terms {
-    /// What each class adds to D, never under 0: `[rows, classes]`.
-    pub(crate) values: Tensor<2>,
-    /// q ∂D/∂q, up to a multiple of q that is the same for the whole row and has no part in the gradient:
-    /// `[rows, classes]`.
-    pub(crate) slopes: Tensor<2>,
-    /// Whether the slopes of every row add up to 0, so that they are the gradient already.
-    pub(crate) slopes_cancel: bool,
-}
-
-impl Terms {
-    /// The derivative of Σ D by the logits whose softmax is `student`, and Σ D itself: `[rows, classes]`, `[1]`.
-    pub(crate) fn finish(self, student: Tensor<2>) -> (Tensor<2>, Tensor<1>) {
+impl Terms<Tensor<2>> {
+    /// Σ D, and its derivative by the logits whose softmax is `student`: `[1]`, `[rows, classes]`.
+    ///
+    /// `slopes_cancel` says that the slopes of every row add up to 0, so that they are the gradient already.
+    pub(crate) fn finish(self, student: Tensor<2>, slopes_cancel: bool) -> (Tensor<1>, Tensor<2>) {
         // Rows first: the CPU shares a sum of millions of terms among its threads in an order that changes.
-        let value = self.values.sum_dim(1).sum();
-        if self.slopes_cancel {
-            return (self.slopes, value);
+        let value = self.value.sum_dim(1).sum();
+        if slopes_cancel {
+            return (value, self.slope);
         }
-        let sums = self.slopes.clone().sum_dim(1); // [rows, 1]
-        (self.slopes - student * sums, value)
+        let sums = self.slope.clone().sum_dim(1); // [rows, 1]
+        (value, self.slope - student * sums)
     }
 }

@@ -3,11 +3,9 @@
 use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use limbeck_kernels::NOTHING;
 
 use crate::error::LossError;
-
-/// The logit of what has no probability: finite, so that differences are, and beyond what `exp` can tell from 0.
-pub(crate) const NOTHING: f32 = -1e30;
 
 /// ln of the smallest 32-bit float, in place of a ghost of -∞: a mass that underflowed when it was stored is small, not none.
 const UNDERFLOWED: f32 = -103.28;

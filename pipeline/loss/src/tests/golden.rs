@@ -19,6 +19,8 @@ struct Case {
     vocab_size: usize,
     loss: DivergenceLoss,
     sparse: Option<String>,
+    /// Through Burn's operations even on the CPU.
+    composed: bool,
     value: f64,
     masked_value: f64,
     gradient: Vec<f64>,
@@ -28,7 +30,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let fixture: Value = serde_json::from_str(FIXTURE).expect("the fixture is JSON");
-    let case = |case: &Value| {
+    let case = |(case, composed): (&Value, bool)| {
         let number = |key: &str| case[key].as_f64().expect(key);
         let text = |key: &str| case[key].as_str().map(str::to_owned);
         let divergence: Divergence = serde_json::from_value(case["divergence"].clone()).expect("a divergence");
@@ -37,6 +39,7 @@ fn cases() -> Vec<Case> {
             vocab_size: number("vocab_size") as usize,
             loss: at(divergence, number("temperature")),
             sparse: text("sparse"),
+            composed,
             value: number("value"),
             masked_value: number("masked_value"),
             gradient: case["gradient"].as_array().expect("numbers").iter().filter_map(Value::as_f64).collect(),
@@ -44,7 +47,10 @@ fn cases() -> Vec<Case> {
             gradient_projection: number("gradient_projection"),
         }
     };
-    fixture["cases"].as_array().expect("a list").iter().map(case).collect()
+    let all = fixture["cases"].as_array().expect("a list").iter();
+    let dense = |case: &Value| case["sparse"].is_null();
+    let composed = all.clone().filter(|case| dense(case)).map(|case| (case, true));
+    all.map(|case| (case, false)).chain(composed).map(case).collect()
 }
 
 impl Case {
@@ -88,6 +94,7 @@ impl Case {
             single(&rows.iter().flat_map(of_row).collect::<Vec<_>>(), rows.len())
         };
         match self.targets(&teacher) {
+            None if self.composed => loss.composed(chosen(&student), chosen(&teacher)),
             None => loss.dense(chosen(&student), chosen(&teacher)),
             Some(targets) => {
                 let one_by_one =
@@ -98,7 +105,8 @@ impl Case {
     }
 
     fn name(&self) -> String {
-        format!("{:?} {} of {}, {:?}", self.loss, self.inputs, self.vocab_size, self.sparse)
+        let way = if self.composed { "composed" } else { "fused" };
+        format!("{:?} {} of {}, {:?}, {way}", self.loss, self.inputs, self.vocab_size, self.sparse)
     }
 }
 

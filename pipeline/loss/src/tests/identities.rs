@@ -6,7 +6,6 @@ use burn::tensor::DType;
 use limbeck_config::Divergence;
 
 use super::{all_divergences, at, double, seen, single, uniform};
-use crate::ChunkLoss;
 use crate::divergence::terms;
 use crate::pair::Pair;
 
@@ -70,26 +69,41 @@ fn nearly_equal_distributions_are_never_closer_than_equal_ones() {
         let teacher = single(&teacher, 10_000);
         for divergence in all_divergences() {
             let pair = Pair::of_logits(single(&student, 10_000), teacher.clone());
-            let rows = terms(divergence, pair).values.sum_dim(1).into_data();
+            let rows = terms(divergence, pair).value.sum_dim(1).into_data();
             assert!(rows.iter::<f64>().all(|value| value >= 0.0), "{divergence:?} at {magnitude}");
         }
     }
 }
 
+/// The CPU's loop is another instance of the same definitions.
 #[test]
-fn the_fused_forward_kl_is_the_composed_one() {
-    for temperature in [0.5, 1.0, 3.0] {
-        let heated = |seed| single(&random(seed), ROWS) / temperature;
-        let pair = Pair::of_logits(heated(4), heated(5));
-        let probabilities = pair.student.clone();
-        let (gradient, value) = terms(Divergence::ForwardKl {}, pair).finish(probabilities);
-        let composed = ChunkLoss { loss_sum: value, logit_gradient: gradient / temperature };
-        let ((value, gradient), (expected, expected_gradient)) = (
-            seen(at(Divergence::ForwardKl {}, temperature).dense(single(&random(4), ROWS), single(&random(5), ROWS))),
-            seen(composed),
-        );
-        assert!((value / expected - 1.0).abs() < 1e-6, "{value} against {expected}");
-        assert!(gradient.iter().zip(&expected_gradient).all(|(a, b)| (a - b).abs() < 1e-6));
+fn nor_are_they_in_the_loop_over_a_row() {
+    let student = uniform(6, 300 * VOCAB_SIZE);
+    let nudged: Vec<f64> =
+        student.iter().zip(uniform(7, 300 * VOCAB_SIZE)).map(|(logit, by)| logit + by * 1e-4).collect();
+    for divergence in all_divergences() {
+        for (student, teacher) in student.chunks(VOCAB_SIZE).zip(nudged.chunks(VOCAB_SIZE)) {
+            let (value, _) = seen(at(divergence, 1.0).dense(single(student, 1), single(teacher, 1)));
+            assert!(value >= 0.0, "{divergence:?}: {value}");
+        }
+    }
+}
+
+#[test]
+fn the_loop_over_a_row_is_the_tensors_operations() {
+    for divergence in all_divergences() {
+        for temperature in [0.5, 1.0, 3.0] {
+            let loss = at(divergence, temperature);
+            let logits = || (single(&random(4), ROWS), single(&random(5), ROWS));
+            let (student, teacher) = logits();
+            let (value, gradient) = seen(loss.dense(student, teacher));
+            let (student, teacher) = logits();
+            let (expected, expected_gradient) = seen(loss.composed(student, teacher));
+            assert!((value / expected - 1.0).abs() < 2e-6, "{loss:?}: {value} against {expected}");
+            for (entry, expected) in gradient.iter().zip(&expected_gradient) {
+                assert!((entry - expected).abs() < 2e-6 * expected.abs().max(1.0), "{loss:?}: {entry} {expected}");
+            }
+        }
     }
 }
 
