@@ -1,7 +1,7 @@
 //! The split into micro-batches changes neither the gradients nor the update.
 
 use burn::tensor::Tensor;
-use limbeck_config::Architecture;
+use limbeck_config::{Architecture, OptimizerSection};
 use limbeck_data::Batch;
 use limbeck_model::{HostTensor, NamedTensors, Transformer, parameters};
 use limbeck_train::{AdamW, NextToken, Trainer};
@@ -9,7 +9,7 @@ use limbeck_train::{AdamW, NextToken, Trainer};
 use crate::support::batches::documents;
 use crate::support::devices::cpu;
 use crate::support::distance::{farthest, named, values};
-use crate::support::models::{optimizer, small};
+use crate::support::models::small;
 
 const ROWS: usize = 8;
 const SEQUENCE_LENGTH: usize = 101;
@@ -21,7 +21,7 @@ const TOLERANCE: f64 = 1e-6;
 
 fn trainer() -> anyhow::Result<Trainer> {
     let model = Transformer::new(&small(Architecture::Qwen3), 5, &cpu().autodiff());
-    Ok(Trainer { model, optimizer: AdamW::new(&optimizer(1e-3))? })
+    Ok(Trainer { model, optimizer: AdamW::new(&OptimizerSection::new(1e-3))? })
 }
 
 fn uneven_batch() -> Batch {

@@ -14,7 +14,7 @@ use limbeck_train::{AdamW, NextToken, Trainer, next_token_loss};
 use crate::support::batches::documents;
 use crate::support::devices::cpu;
 use crate::support::distance::{relative_l2, values};
-use crate::support::models::{optimizer, small};
+use crate::support::models::small;
 use crate::support::numbers::Numbers;
 
 #[test]
@@ -24,7 +24,7 @@ fn overfitting_two_documents_reaches_a_loss_under_a_hundredth() -> anyhow::Resul
         // Their first tokens differ: a shared one would leave the second token undecided.
         let batch = documents(2, 2, 23, config.vocab_size);
         assert_ne!(batch.inputs[0], batch.inputs[23]);
-        let settings = OptimizerSection { weight_decay: 0.0, ..optimizer(1e-2) };
+        let settings = OptimizerSection { weight_decay: 0.0, ..OptimizerSection::new(1e-2) };
         let model = Transformer::new(&config, 1, &cpu().autodiff());
         let mut trainer = Trainer { model, optimizer: AdamW::new(&settings)? };
         let mut loss_nats = f32::INFINITY;

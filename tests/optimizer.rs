@@ -11,7 +11,7 @@ use limbeck_train::{AdamW, GroupSettings, NextToken, StepReport, Trainer};
 
 use crate::support::batches::documents;
 use crate::support::devices::cpu;
-use crate::support::models::{optimizer, small};
+use crate::support::models::small;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
@@ -50,7 +50,7 @@ fn addresses(model: &Transformer) -> BTreeMap<ParamId, usize> {
 
 #[test]
 fn a_step_on_the_cpu_copies_no_parameter() -> anyhow::Result<()> {
-    let trainer = trainer(&optimizer(1e-3))?;
+    let trainer = trainer(&OptimizerSection::new(1e-3))?;
     let (before, weights) = (addresses(&trainer.model), parameters(&trainer.model));
     let (trainer, _) = train(trainer, 0, 3)?;
     assert_eq!(addresses(&trainer.model), before);
@@ -62,13 +62,13 @@ fn a_step_on_the_cpu_copies_no_parameter() -> anyhow::Result<()> {
 fn resumed(step: u64, weights: NamedTensors, state: NamedTensors, device: &Device) -> anyhow::Result<Trainer> {
     let model = Transformer::zeros(&small(Architecture::Qwen3), &device.clone().autodiff());
     let model = load_parameters(model, weights)?;
-    Ok(Trainer { model, optimizer: AdamW::resume(&optimizer(1e-2), step, state, device)? })
+    Ok(Trainer { model, optimizer: AdamW::resume(&OptimizerSection::new(1e-2), step, state, device)? })
 }
 
 #[test]
 fn nine_and_eleven_steps_are_twenty_bit_for_bit() -> anyhow::Result<()> {
-    let (whole, reports) = train(trainer(&optimizer(1e-2))?, 0, 20)?;
-    let (first, mut joined) = train(trainer(&optimizer(1e-2))?, 0, 9)?;
+    let (whole, reports) = train(trainer(&OptimizerSection::new(1e-2))?, 0, 20)?;
+    let (first, mut joined) = train(trainer(&OptimizerSection::new(1e-2))?, 0, 9)?;
     let second = resumed(9, parameters(&first.model), first.optimizer.state(), &cpu())?;
     drop(first);
     let (second, rest) = train(second, 9, 20)?;
@@ -81,8 +81,8 @@ fn nine_and_eleven_steps_are_twenty_bit_for_bit() -> anyhow::Result<()> {
 
 #[test]
 fn a_resume_that_forgets_the_moments_or_the_step_is_another_run() -> anyhow::Result<()> {
-    let (_, reports) = train(trainer(&optimizer(1e-2))?, 0, 12)?;
-    let (first, _) = train(trainer(&optimizer(1e-2))?, 0, 9)?;
+    let (_, reports) = train(trainer(&OptimizerSection::new(1e-2))?, 0, 12)?;
+    let (first, _) = train(trainer(&OptimizerSection::new(1e-2))?, 0, 9)?;
     let (weights, state) = (parameters(&first.model), first.optimizer.state());
     for (step, state) in [(9, NamedTensors::new()), (0, state)] {
         let (_, rest) = train(resumed(step, weights.clone(), state, &cpu())?, 9, 12)?;
@@ -93,10 +93,10 @@ fn a_resume_that_forgets_the_moments_or_the_step_is_another_run() -> anyhow::Res
 
 #[test]
 fn state_that_lacks_a_moment_is_refused() -> anyhow::Result<()> {
-    let (first, _) = train(trainer(&optimizer(1e-2))?, 0, 1)?;
+    let (first, _) = train(trainer(&OptimizerSection::new(1e-2))?, 0, 1)?;
     let mut state = first.optimizer.state();
     state.remove("model.norm.weight.second");
-    let error = AdamW::resume(&optimizer(1e-2), 1, state, &cpu()).expect_err("half of a parameter's state");
+    let error = AdamW::resume(&OptimizerSection::new(1e-2), 1, state, &cpu()).expect_err("half of a parameter's state");
     assert!(error.to_string().contains("`model.norm.weight"), "{error}");
     Ok(())
 }
@@ -108,7 +108,7 @@ fn group(parameters: &str, learning_rate_scale: f64, weight_decay: Option<f64>) 
 #[test]
 fn the_first_group_that_matches_counts() -> anyhow::Result<()> {
     let groups = vec![group("*.embed_tokens.weight", 1.0, Some(0.0)), group("model.*", 0.25, None)];
-    let optimizer = AdamW::new(&OptimizerSection { groups, ..optimizer(1e-3) })?;
+    let optimizer = AdamW::new(&OptimizerSection { groups, ..OptimizerSection::new(1e-3) })?;
     let settings = |learning_rate_scale, weight_decay| GroupSettings { learning_rate_scale, weight_decay };
     assert_eq!(optimizer.settings(EMBEDDING, 2), settings(1.0, 0.0));
     assert_eq!(optimizer.settings("model.layers.0.mlp.up_proj.weight", 2), settings(0.25, 0.1));
@@ -120,7 +120,7 @@ fn the_first_group_that_matches_counts() -> anyhow::Result<()> {
 #[test]
 fn a_learning_rate_scale_of_zero_freezes_what_matches_and_nothing_else() -> anyhow::Result<()> {
     let groups = vec![group("model.layers.1.*", 0.0, None)];
-    let start = trainer(&OptimizerSection { groups, ..optimizer(1e-2) })?;
+    let start = trainer(&OptimizerSection { groups, ..OptimizerSection::new(1e-2) })?;
     let before = parameters(&start.model);
     let after = parameters(&train(start, 0, 2)?.0.model);
     for (name, tensor) in &after {
@@ -131,11 +131,11 @@ fn a_learning_rate_scale_of_zero_freezes_what_matches_and_nothing_else() -> anyh
 
 #[test]
 fn a_decay_of_zero_on_embeddings_leaves_out_that_term_alone() -> anyhow::Result<()> {
-    let start = trainer(&optimizer(1e-2))?;
+    let start = trainer(&OptimizerSection::new(1e-2))?;
     let before = parameters(&start.model);
     let decayed = parameters(&train(start, 0, 1)?.0.model);
     let groups = vec![group("*.embed_tokens.weight", 1.0, Some(0.0))];
-    let exempt = trainer(&OptimizerSection { groups, ..optimizer(1e-2) })?;
+    let exempt = trainer(&OptimizerSection { groups, ..OptimizerSection::new(1e-2) })?;
     let exempt = parameters(&train(exempt, 0, 1)?.0.model);
     for (name, tensor) in &exempt {
         if name != EMBEDDING {

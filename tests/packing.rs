@@ -1,6 +1,6 @@
 //! Segments that share a row do not see each other.
 
-use limbeck_config::Architecture;
+use limbeck_config::{Architecture, OptimizerSection};
 use limbeck_model::Transformer;
 use limbeck_train::{AdamW, NextToken, Trainer};
 
@@ -8,7 +8,7 @@ use crate::support::batches::{documents, positions};
 use crate::support::devices::{cpu, places};
 use crate::support::distance::{max_abs, values};
 use crate::support::fixture::fixtures;
-use crate::support::models::{optimizer, small};
+use crate::support::models::small;
 use crate::support::numbers::Numbers;
 
 /// Lengths of the segments of a row.
@@ -35,7 +35,7 @@ fn trained_models() -> anyhow::Result<Vec<Transformer>> {
 fn trained_model(architecture: Architecture) -> anyhow::Result<Transformer> {
     let config = small(architecture);
     let model = Transformer::new(&config, 5, &cpu().autodiff());
-    let mut trainer = Trainer { model, optimizer: AdamW::new(&optimizer(3e-3))? };
+    let mut trainer = Trainer { model, optimizer: AdamW::new(&OptimizerSection::new(3e-3))? };
     for step in 1..=100 {
         let batch = documents(step % 4, 3, 41, config.vocab_size);
         (trainer, _) = trainer.step(&NextToken, &[batch], step, 1.0)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use limbeck_checkpoint::resolve;
-use limbeck_config::{StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
+use limbeck_config::{LogitsCodec, StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::{CacheHeader, Capture, Fidelity, Identity, Shard};
 use limbeck_model::{Transformer, fingerprint};
@@ -121,6 +121,8 @@ struct Progress {
     part_targets: u64,
     part_bytes: u64,
     fidelity: Fidelity,
+    /// What the fidelity's divergence is.
+    divergence: &'static str,
     /// Of the shard.
     bytes: u64,
 }
@@ -142,6 +144,11 @@ impl Progress {
             part_targets: 0,
             part_bytes: 0,
             fidelity: Fidelity::default(),
+            divergence: match header.codec {
+                LogitsCodec::RandomSampling { .. } => "KL(one draw || teacher), noise without bias,",
+                LogitsCodec::TopK { .. } => "KL(teacher || cache with its rest shared out evenly)",
+                LogitsCodec::Full {} => "KL(teacher || cache)",
+            },
             bytes: kept,
         }
     }
@@ -181,10 +188,8 @@ impl Progress {
             String::new()
         } else {
             let (kl, ids) = (self.fidelity.mean_kl_nats(), self.fidelity.mean_ids());
-            let bytes = self.bytes_per_token();
-            format!(
-                " · {bytes:.2} bytes/token · {ids:.1} ids/token · KL to the teacher {kl:.4} nats ({targets} probes)"
-            )
+            let (bytes, what) = (self.bytes_per_token(), self.divergence);
+            format!(" · {bytes:.2} bytes/token · {ids:.1} ids/token · {what} {kl:.4} nats ({targets} probes)")
         };
         format!("row {row}/{rows} · {speed:.0} tokens/s{kept}")
     }

@@ -1,6 +1,6 @@
 //! Small models, and how they are trained.
 
-use limbeck_config::{Architecture, ModelConfig, OptimizerSection};
+use limbeck_config::{Architecture, ModelConfig};
 
 /// A model in which no two axes have the same size.
 pub(crate) fn small(architecture: Architecture) -> ModelConfig {
@@ -17,18 +17,5 @@ pub(crate) fn small(architecture: Architecture) -> ModelConfig {
         rope_theta: 10_000.0,
         tie_word_embeddings: architecture == Architecture::Qwen3,
         max_position_embeddings: 128,
-    }
-}
-
-/// The usual settings, without parameter groups.
-pub(crate) fn optimizer(learning_rate: f64) -> OptimizerSection {
-    OptimizerSection {
-        learning_rate,
-        beta_1: 0.9,
-        beta_2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        max_grad_norm: 1.0,
-        groups: Vec::new(),
     }
 }

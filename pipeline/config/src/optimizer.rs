@@ -94,6 +94,19 @@ fn a_tenth() -> f64 {
 }
 
 impl OptimizerSection {
+    /// The defaults at a learning rate.
+    pub fn new(learning_rate: f64) -> Self {
+        Self {
+            learning_rate,
+            beta_1: beta_1(),
+            beta_2: beta_2(),
+            epsilon: epsilon(),
+            weight_decay: weight_decay(),
+            max_grad_norm: one(),
+            groups: Vec::new(),
+        }
+    }
+
     pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
         rules::positive(problems, "optimizer.learning_rate", self.learning_rate, "0.001");
         for (key, beta) in [("optimizer.beta_1", self.beta_1), ("optimizer.beta_2", self.beta_2)] {

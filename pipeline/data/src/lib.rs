@@ -44,7 +44,6 @@ mod error;
 mod message;
 mod mixture;
 mod packing;
-mod random;
 mod segment;
 mod shard;
 pub mod source;

@@ -3,7 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use crate::random::mix;
+use limbeck_random::mix;
+
 use crate::segment::Segment;
 
 /// Rows of segments, none longer than the sequence; a function of the segments and the length alone.

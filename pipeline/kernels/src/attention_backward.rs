@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use crate::attention_blocks::{Packed, blocks, product};
+use crate::attention_blocks::{Packed, blocks};
 use crate::attention_forward::turn;
 use crate::attention_heads::{Head, Heads};
-use crate::gemm::{Kernel, Matrix, Output, Target, WithKernel, words};
+use crate::gemm::{Kernel, Matrix, Output, Target, WithKernel, product, words};
 use crate::level::vectorized;
 use crate::simd::{dot, exp_shifted};
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::attention_heads::Heads;
-use crate::gemm::{Kernel, Matrix, Target, multiply_panels, room, words};
+use crate::gemm::{Kernel, Matrix, room, words};
 
 /// Queries of a block, about: a multiple of a tile's rows.
 const QUERIES_PER_BLOCK: usize = 64;
@@ -44,22 +44,6 @@ impl Packed {
         let start = first / kernel.values_per_word() * kernel.columns();
         self.panels().map(move |panel| &panel[start..start + row_length * kernel.columns()])
     }
-}
-
-/// `output = left · right` with the panels that `right` says.
-pub(crate) fn product<'a>(
-    kernel: impl Kernel,
-    left: Matrix<'_>,
-    right: impl Iterator<Item = &'a [f32]>,
-    columns: usize,
-    output: Target<'_>,
-    buffer: &mut Vec<f32>,
-) {
-    let row_length = words(kernel, left.columns);
-    let panels = room(buffer, left.rows.next_multiple_of(kernel.rows()) * row_length);
-    kernel.pack_left(left, panels);
-    let count = columns.div_ceil(kernel.columns());
-    multiply_panels(kernel, row_length, panels, right.take(count), [left.rows, columns], output);
 }
 
 /// The blocks of a row's queries.

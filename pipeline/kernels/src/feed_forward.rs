@@ -17,7 +17,7 @@ use crate::placement::{Implementation, implementation_for};
 use crate::profile::{Direction, Operator, timed};
 use crate::swiglu::{activate, activate_backward, swiglu_composed};
 
-/// `residual + swiglu(gate_up) · weightᵀ`, see [`crate::swiglu`].
+/// `residual + swiglu(gate_up) · weightᵀ`, see [`swiglu_composed`](crate::swiglu_composed).
 ///
 /// # Shapes
 /// - `gate_up`: `[.., 2 * intermediate_size]`

@@ -50,4 +50,4 @@ pub use profile::{Direction, Operator, Profile, take_profile};
 pub use rms_norm::{rms_norm, rms_norm_composed};
 pub use row_losses::{cross_entropy_rows, cross_entropy_sum_rows};
 pub use simd::{exp, ln};
-pub use swiglu::{swiglu, swiglu_composed};
+pub use swiglu::swiglu_composed;

@@ -1,85 +1,29 @@
 //! The gated activation of the feed-forward layer.
 
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
-use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn_autodiff::grads::Gradients;
-use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
 use crate::flex::{last_dimension, shaped, tensor_like, unwritten, values};
 use crate::level::vectorized;
-use crate::placement::{Implementation, implementation_for};
-use crate::profile::{Direction, Operator, timed};
 use crate::simd::sigmoid;
 
 /// Values a task handles.
 const VALUES_PER_TASK: usize = 1 << 14;
 
-/// `silu(gate) * up` (SwiGLU: Shazeer 2020, arXiv:2002.05202).
+/// `silu(gate) * up` (SwiGLU: Shazeer 2020, arXiv:2002.05202), from Burn's operations: the other devices' implementation, and
+/// the reference of the fused one.
 ///
 /// # Shapes
 /// - `gate_up`: `[.., 2 * intermediate_size]`, the gates before the others
 /// - output: `[.., intermediate_size]`
-pub fn swiglu<const D: usize>(gate_up: Tensor<D>) -> Tensor<D> {
-    match implementation_for(&gate_up) {
-        Implementation::Fused => {
-            Tensor::from_dispatch(<Dispatch as FusedSwiGlu>::fused_swiglu(gate_up.into_dispatch()))
-        }
-        Implementation::Composed => swiglu_composed(gate_up),
-    }
-}
-
-/// [`swiglu`] from Burn's operations: the other devices' implementation, and the reference of the fused one.
 pub fn swiglu_composed<const D: usize>(gate_up: Tensor<D>) -> Tensor<D> {
     let size = gate_up.dims()[D - 1] / 2;
     silu(gate_up.clone().narrow(D - 1, 0, size)) * gate_up.narrow(D - 1, size, size)
 }
 
-#[backend_extension(Flex, Autodiff)]
-trait FusedSwiGlu: Backend {
-    fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-impl FusedSwiGlu for Flex {
-    fn fused_swiglu(gate_up: FlexTensor) -> FlexTensor {
-        timed(Operator::SwiGlu, Direction::Forward, || activate(&gate_up.to_contiguous()))
-    }
-}
-
-impl<C: CheckpointStrategy> FusedSwiGlu for Autodiff<Flex, C> {
-    fn fused_swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
-        let (gate_up, node) = gate_up.into_parts();
-        let gate_up = gate_up.to_contiguous();
-        let output = timed(Operator::SwiGlu, Direction::Forward, || activate(&gate_up));
-        match SwiGluBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(operation) => operation.finish(gate_up, output),
-            OpsKind::UnTracked(operation) => operation.finish(output),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct SwiGluBackward;
-
-impl Backward<Flex, 1> for SwiGluBackward {
-    type State = FlexTensor;
-
-    fn backward(self, ops: Ops<FlexTensor, 1>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
-        let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
-        let [parent] = ops.parents;
-        if let Some(node) = parent {
-            let gradient =
-                timed(Operator::SwiGlu, Direction::Backward, || activate_backward(&ops.state, &output_gradient));
-            gradients.register::<Flex>(node.id, gradient);
-        }
-    }
-}
-
-/// See [`swiglu`].
+/// See [`swiglu_composed`].
 pub(crate) fn activate(gate_up: &FlexTensor) -> FlexTensor {
     let size = last_dimension(gate_up) / 2;
     let mut output = unwritten(values(gate_up).len() / 2);
@@ -148,35 +92,51 @@ fn rows_per_task(size: usize) -> usize {
 mod tests {
     use super::*;
     use crate::drawn::drawn;
-    use burn::tensor::Tolerance;
 
     /// More values than a task has.
     const SHAPE: [usize; 3] = [3, 83, 142];
+    const SIZE: usize = SHAPE[2] / 2;
+
+    fn drawn_flex(seed: u64, shape: [usize; 3]) -> FlexTensor {
+        let values = drawn(seed, shape, -9.0..9.0).into_data().try_to_vec::<f32>().unwrap();
+        shaped(shape.into(), values)
+    }
+
+    fn sigmoid_of(gate: f64) -> f64 {
+        1.0 / (1.0 + (-gate).exp())
+    }
 
     #[test]
     fn values_are_those_of_the_definition() {
-        let input = drawn(1, SHAPE, -9.0..9.0);
-        let [input, output] =
-            [input.clone(), swiglu(input)].map(|tensor| tensor.into_data().try_to_vec::<f32>().unwrap());
-        for (row, output) in input.chunks(SHAPE[2]).zip(output.chunks(SHAPE[2] / 2)) {
-            let (gates, ups) = row.split_at(SHAPE[2] / 2);
+        let input = drawn_flex(1, SHAPE);
+        let output = activate(&input);
+        for (row, output) in values(&input).chunks(SHAPE[2]).zip(values(&output).chunks(SIZE)) {
+            let (gates, ups) = row.split_at(SIZE);
             for ((gate, up), actual) in gates.iter().zip(ups).zip(output) {
                 let (gate, up) = (f64::from(*gate), f64::from(*up));
-                let expected = gate / (1.0 + (-gate).exp()) * up;
+                let expected = gate * sigmoid_of(gate) * up;
                 assert!((f64::from(*actual) - expected).abs() < 1e-6 * expected.abs(), "{actual} {expected}");
             }
         }
     }
 
     #[test]
-    fn gradients_are_those_of_the_composed_activation() {
-        let upstream = drawn(3, [SHAPE[0], SHAPE[1], SHAPE[2] / 2], -9.0..9.0).autodiff();
-        let gradient = |swiglu: fn(Tensor<3>) -> Tensor<3>| {
-            let input = drawn(1, SHAPE, -9.0..9.0).autodiff().require_grad();
-            let gradients = (swiglu(input.clone()) * upstream.clone()).sum().backward();
-            input.grad(&gradients).unwrap().into_data()
-        };
-        // A millionth of the largest, 81: about 16 roundings, and the composed backward pass makes as many.
-        gradient(swiglu).assert_approx_eq::<f32>(&gradient(swiglu_composed), Tolerance::absolute(8e-5));
+    fn gradients_are_central_differences_of_the_definition() {
+        let (input, upstream) = (drawn_flex(1, SHAPE), drawn_flex(3, [SHAPE[0], SHAPE[1], SIZE]));
+        let gradient = activate_backward(&input, &upstream);
+        let silu = |gate: f64| gate * sigmoid_of(gate);
+        let rows = values(&input).chunks(SHAPE[2]).zip(values(&upstream).chunks(SIZE));
+        for ((input, upstream), actual) in rows.zip(values(&gradient).chunks(SHAPE[2])) {
+            for i in 0..SIZE {
+                let [gate, up, upstream] = [input[i], input[SIZE + i], upstream[i]].map(f64::from);
+                let slope = (silu(gate + 1e-5) - silu(gate - 1e-5)) / 2e-5;
+                for (actual, expected) in
+                    [(actual[i], upstream * up * slope), (actual[SIZE + i], upstream * silu(gate))]
+                {
+                    // A millionth of the largest, 81.
+                    assert!((f64::from(actual) - expected).abs() < 8e-5, "{actual} {expected}");
+                }
+            }
+        }
     }
 }

@@ -1,17 +1,19 @@
 //! A segment's logits become rows of the table.
 
 use limbeck_config::LogitsCodec;
+use limbeck_random::mix;
 use rayon::prelude::*;
 
 use crate::codec::{random_sampling, top_k};
 use crate::distribution::Distribution;
 use crate::error::LogitsError;
 use crate::header::CacheHeader;
-use crate::random::mix;
 use crate::segment::{SegmentKey, SegmentLogits};
 
-/// Every how many targets a divergence is computed.
-const PROBE_EVERY: usize = 16;
+/// Of how many targets a divergence is computed for one.
+const PROBE_EVERY: u64 = 16;
+/// Tells the choice of probes from the draws.
+const PROBES: u64 = 1;
 
 /// A row of the table: one set of one segment.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +31,7 @@ pub(crate) struct Row {
     pub(crate) rest: Vec<f32>,
 }
 
-/// How near the cache is to the teacher, by every 16th target of each segment.
+/// How near the cache is to the teacher, by one target in 16: which ones is a function of their places in the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fidelity {
     /// Targets that were looked at.
@@ -67,7 +69,8 @@ struct Target {
     counts: Vec<u16>,
     floats: Vec<f32>,
     rest: Option<f32>,
-    kl_nats: f64,
+    /// Where the target is probed.
+    kl_nats: Option<f64>,
 }
 
 /// The rows of a segment, one a set, and how near they are to the teacher.
@@ -79,33 +82,34 @@ pub(crate) fn encode(header: &CacheHeader, segment: &SegmentLogits) -> Result<(V
     }
     let logits = segment.logits.par_chunks_exact(vocab_size);
     let targets: Vec<Vec<Target>> = (segment.positions.par_iter().zip(logits))
-        .enumerate()
-        .map(|(index, (position, logits))| {
-            let probed = index % PROBE_EVERY == 0;
-            target(header, segment.key, *position, logits, probed)
+        .map(|(position, logits)| {
+            target(header, segment.key, *position, logits)
                 .ok_or(LogitsError::NotFinite { key: segment.key, position: *position })
         })
         .collect::<Result<_, _>>()?;
     let mut fidelity = Fidelity::default();
-    for target in targets.iter().step_by(PROBE_EVERY).filter_map(|sets| sets.first()) {
-        fidelity += Fidelity { targets: 1, kl_nats: target.kl_nats, ids: target.ids.len() as u64 };
+    for target in targets.iter().filter_map(|sets| sets.first()) {
+        if let Some(kl_nats) = target.kl_nats {
+            fidelity += Fidelity { targets: 1, kl_nats, ids: target.ids.len() as u64 };
+        }
     }
     let rows = (0..header.sets()).map(|set| row(segment, set, vocab_size as u64, &targets)).collect();
     Ok((rows, fidelity))
 }
 
 /// Every set of one target; `None` where the logits are not finite.
-fn target(header: &CacheHeader, key: SegmentKey, position: u32, logits: &[f32], probed: bool) -> Option<Vec<Target>> {
+fn target(header: &CacheHeader, key: SegmentKey, position: u32, logits: &[f32]) -> Option<Vec<Target>> {
     let distribution = Distribution::new(logits, header.temperature)?;
+    let SegmentKey { entry, document, segment } = key;
+    let place = [entry.into(), document, segment.into(), position.into()];
+    let probed = mix(&[PROBES, mix(&place)]).is_multiple_of(PROBE_EVERY);
     match header.codec {
         LogitsCodec::RandomSampling { draws, sets } => {
             let cumulative = distribution.cumulative();
-            let SegmentKey { entry, document, segment } = key;
-            let place = [header.seed, entry.into(), document, segment.into(), position.into()];
             let draw = |set: u32| {
-                let seed = mix(&[mix(&place), set.into()]);
+                let seed = mix(&[header.seed, mix(&place), set.into()]);
                 let drawn = random_sampling::sample(&distribution, &cumulative, draws, seed);
-                let kl_nats = if probed { random_sampling::divergence(&distribution, &drawn, draws) } else { 0.0 };
+                let kl_nats = probed.then(|| random_sampling::divergence(&distribution, &drawn, draws));
                 let (ids, counts) = drawn.into_iter().unzip();
                 Target { ids, counts, floats: Vec::new(), rest: None, kl_nats }
             };
@@ -113,13 +117,13 @@ fn target(header: &CacheHeader, key: SegmentKey, position: u32, logits: &[f32], 
         }
         LogitsCodec::TopK { k } => {
             let kept = top_k::keep(&distribution, k);
-            let kl_nats = if probed { top_k::divergence(&distribution, &kept) } else { 0.0 };
+            let kl_nats = probed.then(|| top_k::divergence(&distribution, &kept));
             let (ids, floats) = kept.ids.into_iter().unzip();
             Some(vec![Target { ids, counts: Vec::new(), floats, rest: Some(kept.rest), kl_nats }])
         }
         LogitsCodec::Full {} => {
             let floats = logits.to_vec();
-            Some(vec![Target { ids: vec![0], counts: Vec::new(), floats, rest: None, kl_nats: 0.0 }])
+            Some(vec![Target { ids: vec![0], counts: Vec::new(), floats, rest: None, kl_nats: probed.then_some(0.0) }])
         }
     }
 }

@@ -63,7 +63,6 @@ mod files;
 mod header;
 mod part;
 mod parts;
-mod random;
 mod segment;
 mod shard;
 mod table;

@@ -1,6 +1,6 @@
 //! Choosing the next token.
 
-use crate::random::{fraction, mix};
+use limbeck_random::{Stream, mix};
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +67,7 @@ fn greedy(logits: &[f32]) -> u32 {
 
 /// In [0, 1), a function of the three numbers.
 fn uniform(seed: u64, row: usize, index: usize) -> f64 {
-    fraction(mix(mix(mix(seed) ^ row as u64) ^ index as u64))
+    Stream::new(mix(&[seed, row as u64, index as u64])).uniform()
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use crate::failure::Failure;
 /// Steps before the measured ones: the first allocate the buffers that the others use again.
 pub(crate) const WARMUP_STEPS: usize = 3;
 
+/// At which the loss falls from the first step on.
+const LEARNING_RATE: f64 = 3e-4;
+
 /// What the steps gave.
 #[derive(Clone, Debug)]
 pub(crate) struct Measurement {
@@ -30,7 +33,7 @@ pub(crate) struct Measurement {
 /// # Errors
 /// If the loss is not finite.
 pub(crate) fn measure(model: Transformer, shape: &Shape, steps: usize) -> Result<Measurement, Failure> {
-    let optimizer = AdamW::new(&optimizer()).map_err(Failure::usage)?;
+    let optimizer = AdamW::new(&OptimizerSection::new(LEARNING_RATE)).map_err(Failure::usage)?;
     let mut trainer = Trainer { model, optimizer };
     let mut found = Measurement { losses_nats: Vec::new(), seconds: Vec::new(), profile: Profile::default() };
     for step in 1..=WARMUP_STEPS + steps {
@@ -47,17 +50,4 @@ pub(crate) fn measure(model: Transformer, shape: &Shape, steps: usize) -> Result
         }
     }
     Ok(found)
-}
-
-/// The defaults of `[optimizer]`, at a learning rate at which the loss falls from the first step on.
-fn optimizer() -> OptimizerSection {
-    OptimizerSection {
-        learning_rate: 3e-4,
-        beta_1: 0.9,
-        beta_2: 0.95,
-        epsilon: 1e-8,
-        weight_decay: 0.1,
-        max_grad_norm: 1.0,
-        groups: Vec::new(),
-    }
 }

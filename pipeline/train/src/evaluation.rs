@@ -44,7 +44,8 @@ impl Score {
     }
 }
 
-/// The score of `model` on every entry of `data`, each segment once, in 32-bit floats whatever it trains in. `on_batch` is told after each batch.
+/// The score of `model` on every entry of `data`, each segment once, in 32-bit floats whatever it trains in.
+/// `on_batch` is told after each batch.
 pub fn evaluate(model: &Transformer, data: &Mixture, rows_per_batch: usize, mut on_batch: impl FnMut()) -> Vec<Score> {
     let model = model.clone().without_autodiff().with_precision(Precision::Fp32);
     let mut scores = Vec::new();

@@ -3,11 +3,9 @@
 use std::env;
 use std::error::Error;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+
+use limbeck_testing::{Stopped, stop};
 
 use super::{header, names, run_of, save, weights, write_model};
 use crate::crash::Point;
@@ -16,7 +14,6 @@ use crate::{CheckpointError, RunDirectory, resolve, verify};
 const RUN: &str = "LIMBECK_TEST_RUN";
 const STEP: &str = "LIMBECK_TEST_STEP";
 const STOP_AT: &str = "LIMBECK_TEST_STOP_AT";
-const STOPPED: &str = "stopped";
 /// Added to the step for the child's bytes, so that they differ from those of a checkpoint that is there.
 const CHILD: u64 = 500;
 
@@ -27,10 +24,7 @@ pub(crate) fn reached(point: Point) {
 
 fn stop_at(point: &str) {
     if env::var(STOP_AT).is_ok_and(|stop| stop == point) {
-        println!("\n{STOPPED}");
-        loop {
-            thread::sleep(Duration::from_secs(60));
-        }
+        stop();
     }
 }
 
@@ -47,42 +41,15 @@ fn child_saves() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A child that waits at a point of a save until it is killed, with this value at the latest.
-struct Stopped {
-    child: Child,
-    /// Stays open: a child that cannot print would panic.
-    _lines: BufReader<ChildStdout>,
-}
-
-impl Stopped {
-    fn at(point: &str, run: &Path, step: u64) -> Result<Self, Box<dyn Error>> {
-        let mut child = Command::new(env::current_exe()?)
-            .args(["--exact", "tests::crash::child_saves", "--nocapture"])
-            .envs([(RUN, run.as_os_str()), (STEP, step.to_string().as_ref()), (STOP_AT, point.as_ref())])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().ok_or("no pipe")?);
-        let mut line = String::new();
-        while line.trim() != STOPPED {
-            line.clear();
-            if lines.read_line(&mut line)? == 0 {
-                return Err(format!("the child ended before `{point}`: {}", child.wait()?).into());
-            }
-        }
-        Ok(Self { child, _lines: lines })
-    }
-}
-
-impl Drop for Stopped {
-    /// SIGKILL on Unix.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A child that waits at a point of a save.
+fn stopped_at(point: &str, run: &Path, step: u64) -> std::io::Result<Stopped> {
+    let step = step.to_string();
+    let variables = [(RUN, run.as_os_str()), (STEP, step.as_ref()), (STOP_AT, point.as_ref())];
+    Stopped::in_test("tests::crash::child_saves", &variables)
 }
 
 fn kill_at(run: &Path, step: u64, point: &str) -> Result<(), Box<dyn Error>> {
-    Stopped::at(point, run, step).map(drop)
+    Ok(drop(stopped_at(point, run, step)?))
 }
 
 #[test]
@@ -143,11 +110,11 @@ fn kill_while_a_step_is_replaced_leaves_the_old_or_the_new() -> Result<(), Box<d
 fn a_second_process_is_refused_until_the_first_is_dead() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     run_of(directory.path(), &[100])?;
-    let stopped = Stopped::at("Written", directory.path(), 200)?;
+    let stopped = stopped_at("Written", directory.path(), 200)?;
 
     for opened in [RunDirectory::resume(directory.path()), RunDirectory::create(directory.path())] {
         match opened {
-            Err(CheckpointError::Locked { process, .. }) => assert_eq!(process, stopped.child.id().to_string()),
+            Err(CheckpointError::Locked { process, .. }) => assert_eq!(process, stopped.id().to_string()),
             other => return Err(format!("opened twice: {other:?}").into()),
         }
     }

@@ -8,13 +8,13 @@ use std::fmt;
 use std::path::Path;
 
 use limbeck_config::DataEntry;
+use limbeck_random::Permutation;
 
 use self::entry::Entry;
 use self::order::{BLOCK, Block, epoch_seed};
 use self::rows::RowWriter;
 use crate::batch::Batch;
 use crate::error::DataError;
-use crate::random::Permutation;
 use crate::shard::Progress;
 use crate::tokenizer::Tokenizer;
 

@@ -1,9 +1,9 @@
 //! Which entry, and which of its rows, comes at each place of an endless run.
 
 use limbeck_config::DataEntry;
+use limbeck_random::{Stream, mix};
 
 use crate::error::DataError;
-use crate::random::{Stream, mix};
 
 /// Rows in a block: within each, every entry has exactly its share.
 pub(super) const BLOCK: usize = 1024;

@@ -1,5 +1,7 @@
 //! Conversations about the world.
 
+use limbeck_random::Stream;
+
 use super::{
     Split,
     facts::Facts,
@@ -7,7 +9,7 @@ use super::{
     questions::{Kind, Question},
     relations::Relation,
 };
-use crate::{Message, Role, random::Stream};
+use crate::{Message, Role};
 
 /// A conversation whose last answer can be checked exactly.
 #[derive(Clone, Debug, PartialEq)]

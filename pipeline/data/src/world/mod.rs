@@ -37,10 +37,10 @@ mod words;
 pub use chats::Chat;
 pub use files::{WorldCounts, WorldFile, WorldReport, write_parquet};
 
+use limbeck_random::Stream;
+
 use facts::Facts;
 use pen::Pen;
-
-use crate::random::Stream;
 
 /// One text in this many is held out.
 const HELD_OUT_DOCUMENTS: u64 = 16;

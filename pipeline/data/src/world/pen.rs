@@ -1,7 +1,8 @@
 //! Writing by weighted choices, whose probabilities are counted.
 
+use limbeck_random::Stream;
+
 use super::words::capitalized;
-use crate::random::Stream;
 
 /// Where choices come from: a generator of random numbers, or a script that replays or tries them out.
 pub(super) trait Choices {

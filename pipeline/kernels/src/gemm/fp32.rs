@@ -63,7 +63,7 @@ impl Kernel for Fp32 {
             Level::Amx(simd) | Level::Avx512Bf16(simd) | Level::Avx512(simd) => {
                 pack_fp32::<ROWS_OF_32>(simd, left, panels);
             }
-            level => level.run(PackLeft { left, panels: &mut *panels }),
+            level => level.run(Pack { matrix: left, panels: &mut *panels, width: self.rows() }),
         }
         self.round(panels);
     }
@@ -72,7 +72,7 @@ impl Kernel for Fp32 {
         match self.level {
             #[cfg(target_arch = "x86_64")]
             Level::Amx(simd) | Level::Avx512Bf16(simd) | Level::Avx512(simd) => pack_fp32::<32>(simd, right, panels),
-            level => level.run(PackRight { right, panels: &mut *panels }),
+            level => level.run(Pack { matrix: right, panels: &mut *panels, width: self.columns() }),
         }
         self.round(panels);
     }
@@ -104,39 +104,26 @@ impl WithSimd for Columns {
     }
 }
 
-struct PackLeft<'a, 'b> {
-    left: Matrix<'a>,
+/// Panels of `width` rows, which is one of the widths above.
+struct Pack<'a, 'b> {
+    matrix: Matrix<'a>,
     panels: &'b mut [f32],
+    width: usize,
 }
 
-impl WithSimd for PackLeft<'_, '_> {
+impl WithSimd for Pack<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _simd: S) {
-        if S::REGISTER_COUNT >= 32 {
-            pack::<ROWS_OF_32>(self.left, self.panels, turn_portably);
-        } else {
-            pack::<ROWS_OF_16>(self.left, self.panels, turn_portably);
-        }
-    }
-}
-
-struct PackRight<'a, 'b> {
-    right: Matrix<'a>,
-    panels: &'b mut [f32],
-}
-
-impl WithSimd for PackRight<'_, '_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _simd: S) {
-        match VECTORS * S::F32_LANES {
-            32 => pack::<32>(self.right, self.panels, turn_portably),
-            16 => pack::<16>(self.right, self.panels, turn_portably),
-            8 => pack::<8>(self.right, self.panels, turn_portably),
-            _ => pack::<VECTORS>(self.right, self.panels, turn_portably),
+        let Self { matrix, panels, width } = self;
+        match width {
+            ROWS_OF_32 => pack::<ROWS_OF_32>(matrix, panels, turn_portably),
+            ROWS_OF_16 => pack::<ROWS_OF_16>(matrix, panels, turn_portably),
+            32 => pack::<32>(matrix, panels, turn_portably),
+            16 => pack::<16>(matrix, panels, turn_portably),
+            8 => pack::<8>(matrix, panels, turn_portably),
+            _ => pack::<VECTORS>(matrix, panels, turn_portably),
         }
     }
 }

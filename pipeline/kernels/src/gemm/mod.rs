@@ -249,19 +249,26 @@ fn multiply_task(
     output: Target<'_>,
     buffer: &mut Vec<f32>,
 ) {
+    let right = right.chunks_exact(kernel.columns() * words(kernel, left.columns));
+    kernel.begin();
+    product(kernel, left, right, columns, output, buffer);
+    kernel.end();
+}
+
+/// `output = left · right` with the panels that `right` says, between a kernel's `begin` and `end`.
+pub(crate) fn product<'a>(
+    kernel: impl Kernel,
+    left: Matrix<'_>,
+    right: impl Iterator<Item = &'a [f32]>,
+    columns: usize,
+    output: Target<'_>,
+    buffer: &mut Vec<f32>,
+) {
     let row_length = words(kernel, left.columns);
     let panels = room(buffer, left.rows.next_multiple_of(kernel.rows()) * row_length);
     kernel.pack_left(left, panels);
-    kernel.begin();
-    multiply_panels(
-        kernel,
-        row_length,
-        panels,
-        right.chunks_exact(kernel.columns() * row_length),
-        [left.rows, columns],
-        output,
-    );
-    kernel.end();
+    let count = columns.div_ceil(kernel.columns());
+    multiply_panels(kernel, row_length, panels, right.take(count), [left.rows, columns], output);
 }
 
 /// Where a product goes.
@@ -272,7 +279,7 @@ pub(crate) struct Target<'a> {
 }
 
 /// The product of packed panels of `row_length` words a row, of size `[rows, columns]`.
-pub(crate) fn multiply_panels<'a>(
+fn multiply_panels<'a>(
     kernel: impl Kernel,
     row_length: usize,
     left: &[f32],

@@ -8,13 +8,15 @@
 //! Sparse logit sampling: Anshumann et al., ACL 2025 (arXiv:2503.16870), with the proposal equal to the teacher (their
 //! `t = 1`), where the importance weights are all 1. Gemma 3 (arXiv:2503.19786, 2.2) draws 256 a token.
 
+use limbeck_random::Stream;
+
 use crate::distribution::Distribution;
-use crate::random::uniforms;
 
 /// Ids of one position in ascending order, each with how often it was drawn. The counts' sum is `draws`.
 pub(crate) fn sample(distribution: &Distribution, cumulative: &[f64], draws: u32, seed: u64) -> Vec<(u32, u16)> {
     let total = cumulative.last().copied().unwrap_or(0.0);
-    let mut points: Vec<f64> = uniforms(seed).take(draws as usize).map(|uniform| uniform * total).collect();
+    let mut stream = Stream::new(seed);
+    let mut points: Vec<f64> = (0..draws).map(|_| stream.uniform() * total).collect();
     points.sort_unstable_by(f64::total_cmp);
     let mut drawn: Vec<(u32, u16)> = Vec::new();
     let mut from = 0;

@@ -18,20 +18,24 @@ pub(crate) struct Kept {
 /// The `k` most probable ids; of equals the lower one.
 pub(crate) fn keep(distribution: &Distribution, k: u32) -> Kept {
     let exponents = distribution.exponents();
-    let k = (k as usize).min(distribution.len());
-    let mut ids: Vec<usize> = (0..distribution.len()).collect();
-    let by_probability =
-        |one: &usize, other: &usize| exponents[*other].total_cmp(&exponents[*one]).then(one.cmp(other));
-    if k < ids.len() {
-        ids.select_nth_unstable_by(k, by_probability);
-    }
-    let (kept, others) = ids.split_at_mut(k);
-    kept.sort_unstable();
-    // In one order whatever the selection did, since sums depend on it.
-    others.sort_unstable();
+    let k = (k as usize).min(exponents.len());
+    // Values alone: selecting ids by their values would read all over the row.
+    let mut sorted = exponents.to_vec();
+    let least = match k.checked_sub(1) {
+        Some(place) => *sorted.select_nth_unstable_by(place, |one, other| other.total_cmp(one)).1,
+        None => f32::INFINITY,
+    };
+    let above = exponents.iter().filter(|exponent| **exponent > least).count();
+    let mut equals = k - above;
+    let mut is_kept = |exponent: f32| {
+        let taken = exponent == least && equals > 0;
+        equals -= usize::from(taken);
+        taken || exponent > least
+    };
+    let (kept, others): (Vec<usize>, Vec<usize>) = (0..exponents.len()).partition(|id| is_kept(exponents[*id]));
     Kept {
         ids: kept.iter().map(|id| (*id as u32, shortened(distribution.log_probability(*id)))).collect(),
-        rest: shortened(distribution.log_sum(others.iter().copied())),
+        rest: shortened(distribution.log_sum(others.into_iter())),
     }
 }
 

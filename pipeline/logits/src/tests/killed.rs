@@ -1,16 +1,13 @@
 //! A child process of this test binary is killed with SIGKILL while it captures; another one goes on.
 
 use std::env;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+
+use limbeck_testing::{Stopped, stop};
 
 use super::*;
 
 const DIRECTORY: &str = "LIMBECK_TEST_CACHE";
 const STOP_AT: &str = "LIMBECK_TEST_STOP_AT";
-const STOPPED: &str = "stopped";
 
 /// The child's work; without its variables there is none. It captures until the part that it is to die in.
 #[test]
@@ -22,48 +19,18 @@ fn child_captures() -> Outcome {
         if part >= stop_at {
             // As far as a write can get without being complete.
             fs::write(Path::new(&directory).join(format!("parts/.{part:05}.tmp-{}", std::process::id())), "PAR1")?;
-            println!("\n{STOPPED}");
-            loop {
-                thread::sleep(Duration::from_secs(60));
-            }
+            stop();
         }
         capture_part(&mut capture, part)?;
     }
     Ok(())
 }
 
-/// A child that waits in a part until it is killed, with this value at the latest.
-struct Stopped {
-    child: Child,
-    /// Stays open: a child that cannot print would panic.
-    _lines: BufReader<ChildStdout>,
-}
-
-impl Stopped {
-    fn at(part: u32, directory: &Path) -> Result<Self, Box<dyn Error>> {
-        let mut child = Command::new(env::current_exe()?)
-            .args(["--exact", "tests::killed::child_captures", "--nocapture"])
-            .envs([(DIRECTORY, directory.as_os_str()), (STOP_AT, part.to_string().as_ref())])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut lines = BufReader::new(child.stdout.take().ok_or("no pipe")?);
-        let mut line = String::new();
-        while line.trim() != STOPPED {
-            line.clear();
-            if lines.read_line(&mut line)? == 0 {
-                return Err(format!("the child ended before part {part}: {}", child.wait()?).into());
-            }
-        }
-        Ok(Self { child, _lines: lines })
-    }
-}
-
-impl Drop for Stopped {
-    /// SIGKILL on Unix.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A child that waits in `part`.
+fn stopped_at(part: u32, directory: &Path) -> std::io::Result<Stopped> {
+    let part = part.to_string();
+    let variables = [(DIRECTORY, directory.as_os_str()), (STOP_AT, part.as_ref())];
+    Stopped::in_test("tests::killed::child_captures", &variables)
 }
 
 #[test]
@@ -71,7 +38,7 @@ fn killed_captures_that_go_on_equal_an_uninterrupted_one() -> Outcome {
     let (whole, killed) = (tempfile::tempdir()?, tempfile::tempdir()?);
     capture(whole.path(), RANDOM_SAMPLING)?;
     for part in [0, 1, 5, 7] {
-        drop(Stopped::at(part, killed.path())?);
+        drop(stopped_at(part, killed.path())?);
         let left = files(killed.path())?;
         let unfinished = left.keys().filter(|name| name.to_string_lossy().contains(".tmp-")).count();
         assert_eq!((unfinished, parts(killed.path())?.len()), (1, part as usize + 1), "{left:?}");

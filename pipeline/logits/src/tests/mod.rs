@@ -13,8 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use limbeck_config::LogitsCodec;
+use limbeck_random::{Stream, mix};
 
-use crate::random::{mix, uniforms};
 use crate::{
     Cache, CacheHeader, CachedTargets, Capture, Expected, Identity, LogitsError, SegmentKey, SegmentLogits,
     SegmentRequest, Shard,
@@ -52,7 +52,8 @@ impl Segment {
 
 fn logits(key: SegmentKey, position: u32) -> Vec<f32> {
     let seed = mix(&[key.entry.into(), key.document, key.segment.into(), position.into(), 99]);
-    uniforms(seed).take(VOCAB_SIZE).map(|uniform| (uniform * 9.0 - 6.0) as f32).collect()
+    let mut stream = Stream::new(seed);
+    (0..VOCAB_SIZE).map(|_| (stream.uniform() * 9.0 - 6.0) as f32).collect()
 }
 
 /// The segments of a packed row: from one to three, some with masked targets, in no order of their names.

@@ -76,9 +76,9 @@ fn draws_are_a_function_of_seed_segment_position_and_set() -> Outcome {
         for segment in &segments {
             let SegmentKey { entry, document, segment: index } = segment.key;
             for position in segment.positions() {
-                let place = mix(&[5, entry.into(), document, index.into(), position.into()]);
+                let place = mix(&[entry.into(), document, index.into(), position.into()]);
                 let distribution = Distribution::new(&logits(segment.key, position), 1.0).ok_or("not finite")?;
-                let drawn = sample(&distribution, &distribution.cumulative(), 50, mix(&[place, epoch % 3]));
+                let drawn = sample(&distribution, &distribution.cumulative(), 50, mix(&[5, place, epoch % 3]));
                 let range = targets.offsets[target] as usize..targets.offsets[target + 1] as usize;
                 let found = targets.ids[range.clone()].iter().zip(&targets.log_probabilities[range]);
                 let found: Vec<(u32, u16)> =
@@ -115,24 +115,40 @@ fn a_batch_gets_the_same_targets_alone_and_among_others() -> Outcome {
 
 #[test]
 fn fidelity_is_the_divergence_of_what_was_kept() -> Outcome {
-    let segment = Segment { key: SegmentKey { entry: 0, document: 4, segment: 1 }, targets: vec![true; 11] };
+    let segment = Segment { key: SegmentKey { entry: 0, document: 4, segment: 1 }, targets: vec![true; 61] };
     let (positions, logits) = (segment.positions(), segment.logits());
-    let logits = SegmentLogits { key: segment.key, length: 11, positions: &positions, logits: &logits };
-    // One of 16 targets is looked at, the first.
-    let teacher = log_softmax(&super::logits(segment.key, 0));
-    let (_, full) = crate::encode::encode(&header(FULL)?, &logits)?;
-    assert_eq!((full.targets, full.kl_nats), (1, 0.0));
-    let (_, top) = crate::encode::encode(&header(TOP_K)?, &logits)?;
-    let mut sorted = teacher.clone();
-    sorted.sort_by(|one, other| other.total_cmp(one));
-    let rest: f64 = sorted[12..].iter().map(|log| log.exp()).sum();
-    let expected: f64 = sorted[12..].iter().map(|log| log.exp() * (log - (rest / 85.0).ln())).sum();
+    let logits = SegmentLogits { key: segment.key, length: 61, positions: &positions, logits: &logits };
+    let fidelity = |codec| -> Result<_, LogitsError> { crate::encode::encode(&header(codec)?, &logits) };
+    let is_probe = |position: &u32| mix(&[1, mix(&[0, 4, 1, u64::from(*position)])]).is_multiple_of(16);
+    let probes: Vec<u32> = positions.iter().copied().filter(is_probe).collect();
+    assert!(probes.len() > 1, "{probes:?}");
+    let mean = |of: &dyn Fn(u32, Vec<f64>) -> f64| {
+        let sum = probes.iter().map(|probe| of(*probe, log_softmax(&super::logits(segment.key, *probe)))).sum::<f64>();
+        sum / probes.len() as f64
+    };
+
+    let (_, full) = fidelity(FULL)?;
+    assert_eq!((full.targets, full.kl_nats), (probes.len() as u64, 0.0));
+
+    let (_, top) = fidelity(TOP_K)?;
+    let expected = mean(&|_, mut teacher| {
+        teacher.sort_by(|one, other| other.total_cmp(one));
+        let rest: f64 = teacher[12..].iter().map(|log| log.exp()).sum();
+        teacher[12..].iter().map(|log| log.exp() * (log - (rest / 85.0).ln())).sum()
+    });
     assert!((top.mean_kl_nats() - expected).abs() < 1e-4, "{} {expected}", top.mean_kl_nats());
     assert_eq!(top.mean_ids(), 12.0);
-    let (rows, sampled) = crate::encode::encode(&header(RANDOM_SAMPLING)?, &logits)?;
-    let drawn = rows[0].places.iter().zip(&rows[0].counts).take_while(|(place, _)| **place < VOCAB_SIZE as u64);
-    let share = |count: u16| f64::from(count) / 50.0;
-    let expected: f64 = drawn.map(|(id, c)| share(*c) * (share(*c).ln() - teacher[*id as usize])).sum();
+
+    let (rows, sampled) = fidelity(RANDOM_SAMPLING)?;
+    let expected = mean(&|probe, teacher| {
+        let of_probe = |place: &u64| place / VOCAB_SIZE as u64 == u64::from(probe);
+        let drawn = rows[0].places.iter().zip(&rows[0].counts).filter(|(place, _)| of_probe(place));
+        let term = |(place, count): (&u64, &u16)| {
+            let share = f64::from(*count) / 50.0;
+            share * (share.ln() - teacher[(place % VOCAB_SIZE as u64) as usize])
+        };
+        drawn.map(term).sum()
+    });
     // 32-bit logarithms of the teacher.
     assert!((sampled.mean_kl_nats() - expected).abs() < 1e-5);
     Ok(())

@@ -1,5 +1,7 @@
 //! Every choice shows in the text, and the probabilities are what is counted.
 
+use limbeck_random::Stream;
+
 use super::{
     super::{
         facts::Facts,
@@ -8,7 +10,6 @@ use super::{
     },
     Split, stories,
 };
-use crate::random::Stream;
 
 /// Plays given options and then always the first possible one; remembers all that was offered.
 #[derive(Default)]

@@ -1,4 +1,13 @@
-//! Randomness as a function of a seed and a place, the same in every version of every dependency.
+//! Randomness as a function of a seed and a place: the same on every machine and in every version of every dependency, and
+//! no state that has to be saved.
+//!
+//! ```
+//! use limbeck_random::{Stream, mix};
+//!
+//! let place = mix(&[7, 3, 1]);
+//! assert_eq!(Stream::new(place).next(), Stream::new(place).next());
+//! assert_ne!(place, mix(&[7, 1, 3]));
+//! ```
 
 /// `2^64 / φ`, the step of SplitMix64.
 const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -12,33 +21,42 @@ fn scramble(state: u64) -> u64 {
 }
 
 /// 64 bits that depend on every word and its place.
-pub(crate) fn mix(words: &[u64]) -> u64 {
+pub fn mix(words: &[u64]) -> u64 {
     words.iter().fold(0, |state, word| scramble(state.wrapping_add(STEP) ^ scramble(word.wrapping_add(STEP))))
 }
 
 /// SplitMix64: the n-th number is a function of the seed and n.
-pub(crate) struct Stream {
+#[derive(Clone, Debug)]
+pub struct Stream {
     seed: u64,
     drawn: u64,
 }
 
 impl Stream {
-    pub(crate) fn new(seed: u64) -> Stream {
+    /// The numbers of `seed`, from the first on.
+    pub fn new(seed: u64) -> Stream {
         Stream { seed, drawn: 0 }
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    #[expect(clippy::should_implement_trait, reason = "it never ends: an Option would have to be unwrapped everywhere")]
+    pub fn next(&mut self) -> u64 {
         self.drawn += 1;
         scramble(self.seed.wrapping_add(self.drawn.wrapping_mul(STEP)))
     }
 
+    /// A number of \[0, 1), a multiple of `2^-53`.
+    pub fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+
     /// A number under `bound`, which is not 0; uneven by at most `bound / 2^64` (Lemire 2019, arXiv:1805.10941).
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 
     /// Fisher-Yates.
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u64 + 1) as usize);
         }
@@ -50,7 +68,8 @@ impl Stream {
 /// # Source
 /// A balanced Feistel network over the smallest power of 4 that holds the length, walked until it lands within (Black
 /// and Rogaway 2002, doi:10.1007/3-540-45760-7_9: cycle walking). It takes fewer than 4 steps on average.
-pub(crate) struct Permutation {
+#[derive(Clone, Debug)]
+pub struct Permutation {
     length: u64,
     half_bits: u32,
     keys: [u64; Permutation::ROUNDS],
@@ -59,7 +78,8 @@ pub(crate) struct Permutation {
 impl Permutation {
     const ROUNDS: usize = 8;
 
-    pub(crate) fn new(length: u64, seed: u64) -> Permutation {
+    /// One of `0..length` for every seed.
+    pub fn new(length: u64, seed: u64) -> Permutation {
         let bits = u64::BITS - length.saturating_sub(1).leading_zeros();
         let mut stream = Stream::new(seed);
         let keys = std::array::from_fn(|_| stream.next());
@@ -67,7 +87,7 @@ impl Permutation {
     }
 
     /// Where `index`, under the length, goes.
-    pub(crate) fn apply(&self, index: u64) -> u64 {
+    pub fn apply(&self, index: u64) -> u64 {
         let mut place = self.encrypt(index);
         while place >= self.length {
             place = self.encrypt(place);
@@ -101,6 +121,8 @@ mod tests {
             16_408_922_859_458_223_821,
         ];
         assert_eq!(std::array::from_fn(|_| stream.next()), expected);
+        let mut stream = Stream::new(1_234_567);
+        assert_eq!(expected.map(|bits| (bits >> 11) as f64 / 2f64.powi(53)), std::array::from_fn(|_| stream.uniform()));
     }
 
     #[test]
