@@ -8,6 +8,7 @@ use limbeck_checkpoint::Parent;
 use limbeck_config::{TrainingConfig, TrainingStage};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::Shard;
+use limbeck_loss::MixedLoss;
 use limbeck_train::{Distillation, NextToken, Objective};
 
 use crate::cli::TrainingArgs;
@@ -67,6 +68,7 @@ fn distillation(
         return Err(Failure::usage(anyhow!("`distill` needs [distill]; hint: give distill.temperature")));
     };
     let (teacher, parent) = teacher::open(config, distill, tokenizer, data, device)?;
-    let objective = Distillation { teacher, divergence: distill.into(), ce_weight: distill.ce_weight };
+    let loss = MixedLoss { divergence: distill.into(), ce_weight: distill.ce_weight };
+    let objective = Distillation { teacher, loss };
     Ok((Box::new(objective), Some(parent)))
 }

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use crate::flex::{last_dimension, unwritten, values};
+use crate::label_share::{Label, LabelShare, LabelSoftmax};
 use crate::level::vectorized;
 use crate::loss_head::ChunkLoss;
 use crate::row_losses::{chunk_loss, primitive, rows_per_task};
@@ -23,7 +24,8 @@ pub struct Softening {
 ///
 /// `terms(q, p, ln(q / p))` gives what a class with the probabilities q of the student and p of the teacher adds to the value,
 /// and its slope, q times the derivative by q; both 0 where q and p are. It must be `#[inline(always)]` like everything that
-/// it calls. `slopes_cancel` says that the slopes of every row add up to 0.
+/// it calls. `slopes_cancel` says that the slopes of every row add up to 0. With `labels`, cross-entropy, at temperature 1, is
+/// mixed in: without another exponential where the divergence has that temperature too.
 ///
 /// # Shapes
 /// - `student`, `teacher`: `[rows, vocab_size]`
@@ -35,29 +37,38 @@ pub fn divergence_rows(
     teacher: Tensor<2>,
     softening: Softening,
     slopes_cancel: bool,
+    labels: Option<LabelShare>,
     terms: impl Fn(f32, f32, f32) -> (f32, f32) + Sync,
 ) -> ChunkLoss {
     let (mut student, teacher) = (primitive(student), primitive(teacher));
+    let (label_weight, labels) = LabelShare::split(labels);
     let vocab_size = last_dimension(&student);
-    let task = rows_per_task(vocab_size) * vocab_size;
+    let rows = rows_per_task(vocab_size);
+    let task = rows * vocab_size;
+    let scale = softening.scale * (1.0 - label_weight);
     let row = Row {
         inverse_temperature: softening.temperature.recip() as f32,
-        gradient_scale: (softening.scale / softening.temperature) as f32,
+        gradient_scale: (scale / softening.temperature) as f32,
+        scale,
+        label_weight,
         slopes_cancel,
         terms,
     };
     let tasks = student.storage_mut::<f32>().par_chunks_mut(task).zip(values(&teacher).par_chunks(task));
-    let losses = tasks.map(|(student, teacher)| {
+    let losses = tasks.enumerate().map(|(index, (student, teacher))| {
         let mut exponentials = (unwritten(vocab_size), unwritten(vocab_size));
+        let mut labels = labels.iter().flatten().skip(index * rows);
+        let mut label_exponentials = Vec::new();
         vectorized(
             #[inline(always)]
             || {
                 // A `for`: the folds of iterators are functions of their own, without the instructions of this one.
                 let mut value = 0.0;
                 for (student, teacher) in student.chunks_mut(vocab_size).zip(teacher.chunks(vocab_size)) {
-                    value += row.of(student, teacher, &mut exponentials);
+                    let label = labels.next().map(|label| Label::of(student, *label));
+                    value += row.of(student, teacher, label, &mut exponentials, &mut label_exponentials);
                 }
-                softening.scale * value
+                value
             },
         )
     });
@@ -67,6 +78,8 @@ pub fn divergence_rows(
 struct Row<Terms> {
     inverse_temperature: f32,
     gradient_scale: f32,
+    scale: f64,
+    label_weight: f64,
     slopes_cancel: bool,
     terms: Terms,
 }
@@ -98,7 +111,18 @@ struct Sums {
 impl<Terms: Fn(f32, f32, f32) -> (f32, f32)> Row<Terms> {
     /// The value; the student's logits become the gradient.
     #[inline(always)]
-    fn of(&self, student: &mut [f32], teacher: &[f32], exponentials: &mut (Vec<f32>, Vec<f32>)) -> f64 {
+    fn of(
+        &self,
+        student: &mut [f32],
+        teacher: &[f32],
+        label: Option<Label>,
+        exponentials: &mut (Vec<f32>, Vec<f32>),
+        label_exponentials: &mut Vec<f32>,
+    ) -> f64 {
+        let apart = match label {
+            Some(_) if self.inverse_temperature != 1.0 => Some(LabelSoftmax::of(student, label_exponentials)),
+            _ => None,
+        };
         let (q, p) = (self.softmax(student, &mut exponentials.0), self.softmax(teacher, &mut exponentials.1));
         let both = Both { q, p, log_sums: (f64::from(q.sum) / f64::from(p.sum)).ln() as f32 };
         let mut sums = Sums { values: [0.0; LANES], slopes: [0.0; LANES] };
@@ -115,7 +139,29 @@ impl<Terms: Fn(f32, f32, f32) -> (f32, f32)> Row<Terms> {
         student_rest.copy_from_slice(&rest[..student_rest.len()]);
         e_q_rest.copy_from_slice(&e_q[..e_q_rest.len()]);
         self.finish(student, &exponentials.0, sums.slopes.iter().sum());
-        sums.values.iter().map(|value| f64::from(*value)).sum()
+        let mut value = 0.0;
+        for lane in sums.values {
+            value += f64::from(lane);
+        }
+        value *= self.scale;
+        if let Some(label) = label {
+            let log_sum = match &apart {
+                Some(softmax) => {
+                    softmax.add(student, label_exponentials, self.label_weight);
+                    softmax.log_sum
+                }
+                None => {
+                    let weight = self.label_weight as f32;
+                    for (gradient, probability) in student.iter_mut().zip(&exponentials.0) {
+                        *gradient += weight * probability;
+                    }
+                    f64::from(q.sum).ln() + f64::from(q.shift)
+                }
+            };
+            student[label.id] -= self.label_weight as f32;
+            value += self.label_weight * (log_sum - label.logit);
+        }
+        value
     }
 
     /// Logits and exponentials of both; the student's become slopes and probabilities.
@@ -187,7 +233,7 @@ mod tests {
         let (rows, vocab_size, temperature, scale) = (7, 12_345, 0.5, 3.0);
         let (student, teacher) =
             (drawn::<2>(1, [rows, vocab_size], -3.0..3.0), drawn::<2>(2, [rows, vocab_size], -3.0..3.0));
-        let loss = divergence_rows(student.clone(), teacher.clone(), Softening { temperature, scale }, false, square);
+        let loss = divergence_rows(student.clone(), teacher.clone(), Softening { temperature, scale }, false, None, square);
         let softmax = |logits: &[f32]| {
             let exponentials: Vec<_> = logits.iter().map(|logit| (f64::from(*logit) / temperature).exp()).collect();
             let sum: f64 = exponentials.iter().sum();
@@ -215,7 +261,7 @@ mod tests {
         let logits = drawn::<2>(3, [2, 5], -1.0..1.0);
         let before = logits.clone().into_data();
         let softening = Softening { temperature: 1.0, scale: 1.0 };
-        divergence_rows(logits.clone(), logits.clone(), softening, false, square);
+        divergence_rows(logits.clone(), logits.clone(), softening, false, None, square);
         assert_eq!(logits.into_data(), before);
     }
 }

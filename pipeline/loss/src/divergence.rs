@@ -2,7 +2,9 @@
 
 use burn::tensor::Tensor;
 use limbeck_config::{DistillSection, Divergence};
-use limbeck_kernels::{ChunkLoss, Implementation, Softening, divergence_rows, implementation_for};
+use limbeck_kernels::{
+    ChunkLoss, Implementation, LabelShare, Softening, divergence_rows, implementation_for, sparse_forward_kl_rows,
+};
 
 use crate::coarse::Coarse;
 use crate::error::LossError;
@@ -49,7 +51,7 @@ impl DivergenceLoss {
     /// - `student`, `teacher`: `[rows, vocab_size]`, finite
     pub fn dense(&self, student: Tensor<2>, teacher: Tensor<2>) -> ChunkLoss {
         match implementation_for(&student) {
-            Implementation::Fused => self.fused(student, teacher),
+            Implementation::Fused => self.dense_rows(student, teacher, None),
             Implementation::Composed => self.composed(student, teacher),
         }
     }
@@ -60,9 +62,9 @@ impl DivergenceLoss {
         ChunkLoss { loss_sum, logit_gradient: gradient }
     }
 
-    /// A row at a time while it is in the cache.
-    fn fused(&self, student: Tensor<2>, teacher: Tensor<2>) -> ChunkLoss {
-        let softening = Softening { temperature: self.temperature, scale: self.scale() };
+    /// [`dense`](Self::dense) on the CPU, with cross-entropy mixed in.
+    pub(crate) fn dense_rows(&self, student: Tensor<2>, teacher: Tensor<2>, labels: Option<LabelShare>) -> ChunkLoss {
+        let softening = self.softening();
         // The definition belongs into the loop as it stands: a call would keep it from becoming vector instructions.
         macro_rules! rows {
             ($slopes_cancel:literal, $pair:ident => $terms:expr) => {
@@ -71,6 +73,7 @@ impl DivergenceLoss {
                     teacher,
                     softening,
                     $slopes_cancel,
+                    labels,
                     #[inline(always)]
                     |student, teacher, log_ratio| {
                         let $pair = Pair { student, teacher, log_ratio };
@@ -108,9 +111,27 @@ impl DivergenceLoss {
     /// For targets without a ghost unless [`for_samples`](Self::for_samples) allows them.
     pub fn sparse(&self, student: Tensor<2>, targets: &SparseTargets) -> ChunkLoss {
         assert!(targets.has_ghost() || self.for_samples().is_ok(), "samples met another divergence than forward KL");
+        if implementation_for(&student) == Implementation::Fused && self.is_forward_kl() {
+            return self.sparse_rows(student, targets, None);
+        }
         let coarse = Coarse::of(self.heated(student), targets);
         let (loss_sum, gradient) = self.between(coarse.logits.clone(), targets.logits());
         ChunkLoss { loss_sum, logit_gradient: coarse.logit_gradient(gradient) }
+    }
+
+    /// [`sparse`](Self::sparse) on the CPU for forward KL, with cross-entropy mixed in.
+    pub(crate) fn sparse_rows(
+        &self,
+        student: Tensor<2>,
+        targets: &SparseTargets,
+        labels: Option<LabelShare>,
+    ) -> ChunkLoss {
+        let SparseTargets { ids, log_probabilities, ghost } = targets.clone();
+        sparse_forward_kl_rows(student, ids, log_probabilities, ghost, self.softening(), labels)
+    }
+
+    pub(crate) fn is_forward_kl(&self) -> bool {
+        reduced(self.divergence) == Divergence::ForwardKl {}
     }
 
     /// Whether counts of ids that were drawn from the teacher can stand for it.
@@ -135,12 +156,15 @@ impl DivergenceLoss {
     fn between(&self, student: Tensor<2>, teacher: Tensor<2>) -> (Tensor<1>, Tensor<2>) {
         let pair = Pair::of_logits(student, teacher);
         let probabilities = pair.student.clone();
-        let slopes_cancel = reduced(self.divergence) == Divergence::ForwardKl {};
-        let (value, gradient) = terms(self.divergence, pair).finish(probabilities, slopes_cancel);
+        let (value, gradient) = terms(self.divergence, pair).finish(probabilities, self.is_forward_kl());
         if self.temperature == 1.0 {
             return (value, gradient);
         }
         (value * self.scale(), gradient * (self.scale() / self.temperature))
+    }
+
+    fn softening(&self) -> Softening {
+        Softening { temperature: self.temperature, scale: self.scale() }
     }
 
     fn scale(&self) -> f64 {
@@ -170,20 +194,5 @@ fn reduced(kind: Divergence) -> Divergence {
             Divergence::ReverseKl {}
         }
         other => other,
-    }
-}
-
-/// `weight * first + (1 - weight) * second`; the weights 1 and 0 give the one or the other exactly, and make only that.
-pub fn mix(weight: f64, first: impl FnOnce() -> ChunkLoss, second: impl FnOnce() -> ChunkLoss) -> ChunkLoss {
-    if weight == 1.0 {
-        return first();
-    }
-    if weight == 0.0 {
-        return second();
-    }
-    let (first, second) = (first(), second());
-    ChunkLoss {
-        loss_sum: first.loss_sum * weight + second.loss_sum * (1.0 - weight),
-        logit_gradient: first.logit_gradient * weight + second.logit_gradient * (1.0 - weight),
     }
 }

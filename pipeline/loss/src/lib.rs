@@ -34,6 +34,7 @@ mod error;
 mod forward_kl;
 mod jensen_shannon;
 mod log_domain;
+mod mixed;
 mod pair;
 mod real;
 mod reverse_kl;
@@ -45,7 +46,8 @@ mod tests;
 mod total_variation;
 
 pub use cross_entropy::{cross_entropy, cross_entropy_sum};
-pub use divergence::{DivergenceLoss, mix};
+pub use divergence::DivergenceLoss;
 pub use error::LossError;
 pub use limbeck_kernels::ChunkLoss;
+pub use mixed::MixedLoss;
 pub use sparse::{SparseRows, SparseTargets};

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use limbeck_data::Batch;
 use limbeck_kernels::{HeadLoss, loss_head};
-use limbeck_loss::{DivergenceLoss, cross_entropy, mix};
+use limbeck_loss::{MixedLoss, cross_entropy};
 use limbeck_model::Transformer;
 
 use crate::error::TrainError;
@@ -43,15 +43,13 @@ pub fn next_token_loss(model: &Transformer, batch: &Batch) -> HeadLoss {
 pub struct Distillation {
     /// Whose distribution.
     pub teacher: Teacher,
-    /// The divergence.
-    pub divergence: DivergenceLoss,
-    /// Weight of cross-entropy.
-    pub ce_weight: f64,
+    /// The divergence and the share of cross-entropy.
+    pub loss: MixedLoss,
 }
 
 impl Objective for Distillation {
     fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError> {
-        if self.ce_weight == 1.0 {
+        if self.loss.ce_weight == 1.0 {
             return Ok(next_token_loss(model, batch));
         }
         let device = model.device();
@@ -63,11 +61,7 @@ impl Objective for Distillation {
         let weight = model.output_weight().narrow(0, 0, vocab_size);
         Ok(loss_head(hidden, weight, model.precision(), |logits, chunk| {
             let targets = rows.targets.clone().narrow(0, chunk.start, chunk.len());
-            mix(
-                self.ce_weight,
-                || cross_entropy(logits.clone(), targets),
-                || teacher.loss(&self.divergence, logits.clone(), chunk),
-            )
+            teacher.loss(&self.loss, logits, targets, chunk)
         }))
     }
 }

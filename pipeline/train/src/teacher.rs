@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use limbeck_data::{Batch, SegmentSpan};
 use limbeck_kernels::{Precision, linear};
 use limbeck_logits::{Cache, CachedTargets, SegmentKey, SegmentRequest};
-use limbeck_loss::{ChunkLoss, DivergenceLoss, SparseRows, SparseTargets};
+use limbeck_loss::{ChunkLoss, MixedLoss, SparseRows, SparseTargets};
 use limbeck_model::Transformer;
 
 use crate::error::TrainError;
@@ -88,22 +88,29 @@ pub(crate) struct HiddenRows {
 }
 
 impl TeacherRows {
-    /// The divergence of a chunk of the student's rows.
+    /// The loss of a chunk of the student's rows.
     ///
     /// # Shapes
     /// - `student`: `[chunk, vocab_size]`
-    pub(crate) fn loss(&self, divergence: &DivergenceLoss, student: Tensor<2>, chunk: Range<usize>) -> ChunkLoss {
+    /// - `labels`: `[chunk]`
+    pub(crate) fn loss(
+        &self,
+        loss: &MixedLoss,
+        student: Tensor<2>,
+        labels: Tensor<1, Int>,
+        chunk: Range<usize>,
+    ) -> ChunkLoss {
         match self {
             Self::Hidden(rows) => {
                 let hidden = rows.hidden.clone().narrow(0, chunk.start, chunk.len());
-                divergence.dense(student, linear(hidden, rows.weight.clone(), rows.precision))
+                loss.dense(student, linear(hidden, rows.weight.clone(), rows.precision), labels)
             }
             Self::Logits { logits, width, vocab_size, device } => {
                 let values = logits[chunk.start * width..chunk.end * width].to_vec();
                 let logits = Tensor::<2>::from_data(TensorData::new(values, [chunk.len(), *width]), device);
-                divergence.dense(student, logits.narrow(1, 0, *vocab_size))
+                loss.dense(student, logits.narrow(1, 0, *vocab_size), labels)
             }
-            Self::Sparse(targets) => divergence.sparse(student, &targets.narrow(chunk)),
+            Self::Sparse(targets) => loss.sparse(student, &targets.narrow(chunk), labels),
         }
     }
 }

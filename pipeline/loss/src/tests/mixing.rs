@@ -3,8 +3,9 @@
 use burn::tensor::{Device, Int, Tensor};
 use limbeck_config::Divergence;
 
+use super::sparse::top_rows;
 use super::{at, seen, single, uniform};
-use crate::{ChunkLoss, cross_entropy, mix};
+use crate::{ChunkLoss, MixedLoss, SparseTargets, cross_entropy};
 
 const ROWS: usize = 3;
 const VOCAB_SIZE: usize = 13;
@@ -13,30 +14,60 @@ fn targets() -> Tensor<1, Int> {
     Tensor::from_ints([12, 0, 5], &Device::flex())
 }
 
-fn parts() -> (ChunkLoss, ChunkLoss) {
-    let logits = |seed| single(&uniform(seed, ROWS * VOCAB_SIZE), ROWS);
-    (cross_entropy(logits(10), targets()), at(Divergence::ReverseKl {}, 2.0).dense(logits(10), logits(11)))
+/// Both kernels of the CPU that mix, at both temperatures, and one that is put together.
+fn losses(ce_weight: f64) -> Vec<MixedLoss> {
+    let loss = |divergence, temperature| MixedLoss { divergence: at(divergence, temperature), ce_weight };
+    vec![
+        loss(Divergence::ForwardKl {}, 1.0),
+        loss(Divergence::ForwardKl {}, 2.0),
+        loss(Divergence::ReverseKl {}, 1.0),
+        loss(Divergence::ReverseKl {}, 2.0),
+    ]
+}
+
+fn student() -> Tensor<2> {
+    single(&uniform(10, ROWS * VOCAB_SIZE), ROWS)
+}
+
+fn teacher() -> Tensor<2> {
+    single(&uniform(11, ROWS * VOCAB_SIZE), ROWS)
+}
+
+fn top(temperature: f64) -> SparseTargets {
+    top_rows(&uniform(11, ROWS * VOCAB_SIZE), VOCAB_SIZE, 4, temperature).targets(VOCAB_SIZE)
 }
 
 #[test]
-fn weights_one_and_zero_are_the_pure_losses_and_make_nothing_else() {
-    let (first, second) = parts();
-    let only = |weight: f64, loss: ChunkLoss| {
-        let missing = || -> ChunkLoss { panic!("made for nothing") };
-        if weight == 1.0 { mix(weight, || loss, missing) } else { mix(weight, missing, || loss) }
-    };
-    assert_eq!(seen(only(1.0, first.clone())), seen(first));
-    assert_eq!(seen(only(0.0, second.clone())), seen(second));
+fn weights_one_and_zero_are_the_pure_losses() {
+    let cross_entropy = seen(cross_entropy(student(), targets()));
+    for loss in losses(1.0) {
+        let top = top(loss.divergence.temperature);
+        assert_eq!(seen(loss.dense(student(), teacher(), targets())), cross_entropy);
+        assert_eq!(seen(loss.sparse(student(), &top, targets())), cross_entropy);
+    }
+    for loss in losses(0.0) {
+        let top = top(loss.divergence.temperature);
+        let dense = seen(loss.divergence.dense(student(), teacher()));
+        assert_eq!(seen(loss.dense(student(), teacher(), targets())), dense);
+        assert_eq!(seen(loss.sparse(student(), &top, targets())), seen(loss.divergence.sparse(student(), &top)));
+    }
 }
 
 #[test]
 fn a_mixture_has_a_share_of_both() {
-    let (first, second) = parts();
-    let (value, gradient) = seen(mix(0.25, || first.clone(), || second.clone()));
-    let ((one, one_gradient), (other, other_gradient)) = (seen(first), seen(second));
-    assert!((value - (0.25 * one + 0.75 * other)).abs() < 1e-6 * value, "{value}");
-    for (index, entry) in gradient.iter().enumerate() {
-        assert!((entry - (0.25 * one_gradient[index] + 0.75 * other_gradient[index])).abs() < 1e-6, "{index}");
+    let close = |mixed: ChunkLoss, divergence: ChunkLoss| {
+        let (value, gradient) = seen(mixed);
+        let parts = (seen(divergence), seen(cross_entropy(student(), targets())));
+        let ((one, one_gradient), (other, other_gradient)) = parts;
+        assert!((value - (0.75 * one + 0.25 * other)).abs() < 1e-6 * value, "{value}");
+        for (index, entry) in gradient.iter().enumerate() {
+            assert!((entry - (0.75 * one_gradient[index] + 0.25 * other_gradient[index])).abs() < 1e-6, "{index}");
+        }
+    };
+    for loss in losses(0.25) {
+        let top = top(loss.divergence.temperature);
+        close(loss.dense(student(), teacher(), targets()), loss.divergence.dense(student(), teacher()));
+        close(loss.sparse(student(), &top, targets()), loss.divergence.sparse(student(), &top));
     }
 }
 

@@ -1,0 +1,306 @@
+//! Forward KL from distributions over a few ids each to rows of logits on the CPU, each while its row is in the cache.
+
+use burn::tensor::{Int, Tensor};
+use rayon::prelude::*;
+
+use crate::coarse_rows::NOTHING;
+use crate::divergence_rows::Softening;
+use crate::flex::{last_dimension, values};
+use crate::label_share::{Label, LabelShare, LabelSoftmax};
+use crate::level::vectorized;
+use crate::loss_head::ChunkLoss;
+use crate::row_losses::{chunk_loss, indices, primitive, rows_per_task};
+use crate::simd::{exp_shifted, largest};
+
+/// `KL(p ‖ q)` summed over rows, mixed with cross-entropy, and its gradient by the student's logits, which it overwrites
+/// unless somebody else holds them.
+///
+/// p has the listed ids and, with a `ghost`, all others together; q is the student's softmax, over the same classes. Only the
+/// student's logits are divided by the temperature. One exponential a logit; two where the temperature is not 1 and
+/// there are labels.
+///
+/// # Shapes
+/// - `student`: `[rows, vocab_size]`
+/// - `ids`, `log_probabilities`: `[rows, classes]`; those of [`NOTHING`] are padding. The others' ids differ, and their
+///   probabilities and the ghost's add up to about 1: what is missing is shared out
+/// - `ghost`: `[rows, 1]`
+///
+/// # Panics
+/// If [`crate::implementation_for`] the logits is not fused.
+pub fn sparse_forward_kl_rows(
+    student: Tensor<2>,
+    ids: Tensor<2, Int>,
+    log_probabilities: Tensor<2>,
+    ghost: Option<Tensor<2>>,
+    softening: Softening,
+    labels: Option<LabelShare>,
+) -> ChunkLoss {
+    let [rows, classes] = ids.dims();
+    let (mut student, log_probabilities) = (primitive(student), primitive(log_probabilities));
+    let (ids, log_probabilities) = (indices(ids), values(&log_probabilities));
+    let ghost = ghost.map(primitive);
+    let ghost = ghost.as_ref().map(values);
+    let (label_weight, labels) = LabelShare::split(labels);
+    let vocab_size = last_dimension(&student);
+    let row_loss = Row { softening, label_weight };
+    let task = rows_per_task(vocab_size);
+    let tasks = student.storage_mut::<f32>().par_chunks_mut(task * vocab_size).enumerate();
+    let losses = tasks.map(|(index, logits)| {
+        let (mut target, mut scratch) = (Target::default(), Vec::new());
+        vectorized(
+            #[inline(always)]
+            || {
+                // A `for`: the folds of iterators are functions of their own, without the instructions of this one.
+                let mut value = 0.0;
+                for (row, logits) in (index * task..rows).zip(logits.chunks_mut(vocab_size)) {
+                    let range = row * classes..(row + 1) * classes;
+                    target.read(&ids[range.clone()], &log_probabilities[range], ghost.map(|ghost| ghost[row]));
+                    let label = labels.as_ref().map(|labels| Label::of(logits, labels[row]));
+                    value += row_loss.of(logits, &mut target, label, &mut scratch);
+                }
+                value
+            },
+        )
+    });
+    chunk_loss(losses.collect(), student)
+}
+
+struct Row {
+    softening: Softening,
+    label_weight: f64,
+}
+
+/// A row of the teacher, with the student's logits of its ids.
+#[derive(Default)]
+struct Target {
+    entries: Vec<Entry>,
+    /// The probability of all other ids.
+    ghost: f64,
+}
+
+struct Entry {
+    id: usize,
+    probability: f64,
+    /// The student's, divided by the temperature.
+    logit: f64,
+}
+
+impl Target {
+    #[inline(always)]
+    fn read(&mut self, ids: &[usize], log_probabilities: &[f32], ghost: Option<f32>) {
+        self.entries.clear();
+        self.ghost = ghost.map_or(0.0, |ghost| f64::from(ghost).exp());
+        let mut mass = self.ghost;
+        for (id, log_probability) in ids.iter().zip(log_probabilities) {
+            if *log_probability > NOTHING / 2.0 {
+                let probability = f64::from(*log_probability).exp();
+                mass += probability;
+                self.entries.push(Entry { id: *id, probability, logit: 0.0 });
+            }
+        }
+        self.ghost /= mass;
+        self.entries.iter_mut().for_each(|entry| entry.probability /= mass);
+    }
+}
+
+impl Row {
+    /// The value; the logits become the gradient.
+    #[inline(always)]
+    fn of(&self, logits: &mut [f32], target: &mut Target, label: Option<Label>, exponentials: &mut Vec<f32>) -> f64 {
+        let Softening { temperature, scale } = self.softening;
+        let scale = (1.0 - self.label_weight) * scale;
+        let apart = match label {
+            Some(_) if temperature != 1.0 => Some(LabelSoftmax::of(logits, exponentials)),
+            _ => None,
+        };
+        if temperature != 1.0 {
+            let inverse = temperature.recip() as f32;
+            logits.iter_mut().for_each(|logit| *logit *= inverse);
+        }
+        let softmax = Softmax::of(logits, target);
+        let value = scale * softmax.divergence(target);
+        let teacher_weight = scale / temperature;
+        let Some(label) = label else {
+            softmax.write_gradient(logits, target, teacher_weight, teacher_weight);
+            return value;
+        };
+        let log_sum = match apart {
+            Some(apart) => {
+                softmax.write_gradient(logits, target, teacher_weight, teacher_weight);
+                apart.add(logits, exponentials, self.label_weight);
+                apart.log_sum
+            }
+            None => {
+                softmax.write_gradient(logits, target, teacher_weight + self.label_weight, teacher_weight);
+                softmax.log_sum
+            }
+        };
+        logits[label.id] -= self.label_weight as f32;
+        value + self.label_weight * (log_sum - label.logit)
+    }
+}
+
+/// The student's softmax; its logits are exponentials over `shift` by now, 0 for the listed ids.
+struct Softmax {
+    /// ln Σ exp over all ids.
+    log_sum: f64,
+    /// ln Σ exp over those that are not listed, `-∞` if there are none.
+    log_rest: f64,
+    /// What the exponentials are relative to.
+    shift: f64,
+}
+
+impl Softmax {
+    /// The rest is summed up by itself: subtracted from 1, a small one would be lost.
+    #[inline(always)]
+    fn of(logits: &mut [f32], target: &mut Target) -> Self {
+        for entry in &mut target.entries {
+            entry.logit = f64::from(logits[entry.id]);
+            logits[entry.id] = f32::NEG_INFINITY;
+        }
+        let shift = largest(logits);
+        let log_rest = if shift == f32::NEG_INFINITY {
+            logits.fill(0.0);
+            f64::NEG_INFINITY
+        } else {
+            f64::from(shift) + f64::from(exp_shifted(logits, shift)).ln()
+        };
+        let mut most = log_rest;
+        for entry in &target.entries {
+            most = most.max(entry.logit);
+        }
+        let mut sum = (log_rest - most).exp();
+        for entry in &target.entries {
+            sum += (entry.logit - most).exp();
+        }
+        Self { log_sum: most + sum.ln(), log_rest, shift: f64::from(shift) }
+    }
+
+    /// Without a rest there is no class for the ghost.
+    #[inline(always)]
+    fn divergence(&self, target: &Target) -> f64 {
+        let mut value = 0.0;
+        if target.ghost > 0.0 && self.log_rest > f64::NEG_INFINITY {
+            value += target.ghost * (target.ghost.ln() - (self.log_rest - self.log_sum));
+        }
+        for Entry { probability, logit, .. } in &target.entries {
+            if *probability > 0.0 {
+                value += probability * (probability.ln() - (logit - self.log_sum));
+            }
+        }
+        value
+    }
+
+    /// `student_weight · q - teacher_weight · p`, the ghost shared out in proportion to q.
+    #[inline(always)]
+    fn write_gradient(&self, exponentials: &mut [f32], target: &Target, student_weight: f64, teacher_weight: f64) {
+        if self.log_rest > f64::NEG_INFINITY {
+            let student = (self.shift - self.log_sum).exp();
+            let teacher = target.ghost * (self.shift - self.log_rest).exp();
+            let factor = (student_weight * student - teacher_weight * teacher) as f32;
+            exponentials.iter_mut().for_each(|value| *value *= factor);
+        }
+        for Entry { id, probability, logit } in &target.entries {
+            let student = (logit - self.log_sum).exp();
+            exponentials[*id] = (student_weight * student - teacher_weight * probability) as f32;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drawn::drawn;
+    use burn::tensor::{Device, TensorData};
+
+    /// More rows than a task has.
+    const ROWS: usize = 7;
+    const VOCAB_SIZE: usize = 12_345;
+    const IDS: [i32; 4] = [3, 0, 12_344, 77];
+
+    struct Case {
+        temperature: f64,
+        label_weight: f64,
+        ghost: f64,
+    }
+
+    /// Logarithms of the listed ids' probabilities and, last, of the ghost's.
+    fn teacher(case: &Case) -> Vec<f64> {
+        let listed = [0.5, 0.25, 0.125, 0.125].map(|share: f64| (share * (1.0 - case.ghost)).ln());
+        listed.into_iter().chain([case.ghost.ln()]).collect()
+    }
+
+    fn numbers(tensor: Tensor<2>) -> Vec<f32> {
+        tensor.into_data().try_to_vec().expect("32-bit floats")
+    }
+
+    /// In 64 bits: the value, and the gradient as central differences of it for the ids in question.
+    fn expected(case: &Case, logits: &[f32], label: usize) -> (f64, impl Fn(usize) -> f64) {
+        let (temperature, weight) = (case.temperature, case.label_weight);
+        let teacher = teacher(case);
+        let logits: Vec<f64> = logits.iter().map(|logit| f64::from(*logit)).collect();
+        let value = move |logits: &[f64]| {
+            let log_sum = |keep: &dyn Fn(usize) -> bool, temperature: f64| {
+                let kept = logits.iter().enumerate().filter(|(id, _)| keep(*id));
+                kept.map(|(_, logit)| (logit / temperature).exp()).sum::<f64>().ln()
+            };
+            let all = log_sum(&|_| true, temperature);
+            let listed = |id: usize| IDS.contains(&(id as i32));
+            let rest = log_sum(&|id| !listed(id), temperature) - all;
+            let student = IDS.iter().map(|id| logits[*id as usize] / temperature - all).chain([rest]);
+            let terms = teacher.iter().zip(student).filter(|(p, _)| p.is_finite());
+            let divergence: f64 = terms.map(|(p, q)| p.exp() * (p - q)).sum();
+            (1.0 - weight) * 3.0 * divergence + weight * (log_sum(&|_| true, 1.0) - logits[label])
+        };
+        let at = value(&logits);
+        let slope = move |id: usize| {
+            let moved = |by: f64| {
+                let mut logits = logits.clone();
+                logits[id] += by;
+                value(&logits)
+            };
+            (moved(1e-4) - moved(-1e-4)) / 2e-4
+        };
+        (at, slope)
+    }
+
+    #[test]
+    fn value_and_gradient_are_those_of_the_definition_in_64_bits() {
+        let device = Device::flex();
+        for (temperature, label_weight, ghost) in
+            [(1.0, 0.0, 0.0), (1.0, 0.25, 0.0), (1.0, 0.25, 0.1), (2.0, 0.0, 0.1), (2.0, 0.25, 0.1), (0.5, 0.25, 0.0)]
+        {
+            let case = Case { temperature, label_weight, ghost };
+            let student = drawn::<2>(1, [ROWS, VOCAB_SIZE], -3.0..3.0);
+            // A class of padding at the end, which repeats an id.
+            let ids: Vec<i32> = IDS.iter().chain([&IDS[0]]).copied().cycle().take(ROWS * 5).collect();
+            let log_probabilities = teacher(&case).into_iter().take(4).map(|p| p as f32).chain([NOTHING]);
+            let log_probabilities: Vec<f32> = log_probabilities.collect::<Vec<_>>().repeat(ROWS);
+            let labels: Vec<i32> = (0..ROWS as i32).map(|row| [3, 500][row as usize % 2]).collect();
+            let loss = sparse_forward_kl_rows(
+                student.clone(),
+                Tensor::from_data(TensorData::new(ids, [ROWS, 5]), &device),
+                Tensor::from_data(TensorData::new(log_probabilities, [ROWS, 5]), &device),
+                (ghost > 0.0).then(|| Tensor::full([ROWS, 1], ghost.ln(), &device)),
+                Softening { temperature, scale: 3.0 },
+                (label_weight > 0.0).then(|| LabelShare {
+                    weight: label_weight,
+                    targets: Tensor::from_ints(&labels[..], &device),
+                }),
+            );
+            let (student, gradient) = (numbers(student), numbers(loss.logit_gradient));
+            let mut value = 0.0;
+            for (row, label) in labels.iter().enumerate() {
+                let range = row * VOCAB_SIZE..(row + 1) * VOCAB_SIZE;
+                let (at, slope) = expected(&case, &student[range.clone()], *label as usize);
+                value += at;
+                for id in [3, 0, 12_344, 77, 500, 501, 4_000] {
+                    let (actual, expected) = (f64::from(gradient[range.start + id]), slope(id));
+                    assert!((actual - expected).abs() < 1e-6, "{temperature} {label_weight} {ghost}: {id}: {actual} {expected}");
+                }
+            }
+            let seen = f64::from(loss.loss_sum.into_scalar::<f32>());
+            assert!((seen / value - 1.0).abs() < 1e-6, "{temperature} {label_weight} {ghost}: {seen} against {value}");
+        }
+    }
+}
