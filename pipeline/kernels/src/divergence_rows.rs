@@ -233,7 +233,8 @@ mod tests {
         let (rows, vocab_size, temperature, scale) = (7, 12_345, 0.5, 3.0);
         let (student, teacher) =
             (drawn::<2>(1, [rows, vocab_size], -3.0..3.0), drawn::<2>(2, [rows, vocab_size], -3.0..3.0));
-        let loss = divergence_rows(student.clone(), teacher.clone(), Softening { temperature, scale }, false, None, square);
+        let loss =
+            divergence_rows(student.clone(), teacher.clone(), Softening { temperature, scale }, false, None, square);
         let softmax = |logits: &[f32]| {
             let exponentials: Vec<_> = logits.iter().map(|logit| (f64::from(*logit) / temperature).exp()).collect();
             let sum: f64 = exponentials.iter().sum();

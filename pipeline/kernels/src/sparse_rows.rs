@@ -80,9 +80,13 @@ struct Target {
 
 struct Entry {
     id: usize,
+    /// The teacher's.
     probability: f64,
+    log_probability: f64,
     /// The student's, divided by the temperature.
     logit: f64,
+    /// exp(logit) over the largest of all ids.
+    exponential: f64,
 }
 
 impl Target {
@@ -93,13 +97,18 @@ impl Target {
         let mut mass = self.ghost;
         for (id, log_probability) in ids.iter().zip(log_probabilities) {
             if *log_probability > NOTHING / 2.0 {
-                let probability = f64::from(*log_probability).exp();
+                let log_probability = f64::from(*log_probability);
+                let probability = log_probability.exp();
                 mass += probability;
-                self.entries.push(Entry { id: *id, probability, logit: 0.0 });
+                self.entries.push(Entry { id: *id, probability, log_probability, logit: 0.0, exponential: 0.0 });
             }
         }
-        self.ghost /= mass;
-        self.entries.iter_mut().for_each(|entry| entry.probability /= mass);
+        let (share, log_mass) = (mass.recip(), mass.ln());
+        self.ghost *= share;
+        for entry in &mut self.entries {
+            entry.probability *= share;
+            entry.log_probability -= log_mass;
+        }
     }
 }
 
@@ -144,6 +153,8 @@ impl Row {
 struct Softmax {
     /// ln Σ exp over all ids.
     log_sum: f64,
+    /// Turns the entries' exponentials into probabilities.
+    share: f64,
     /// ln Σ exp over those that are not listed, `-∞` if there are none.
     log_rest: f64,
     /// What the exponentials are relative to.
@@ -154,6 +165,8 @@ impl Softmax {
     /// The rest is summed up by itself: subtracted from 1, a small one would be lost.
     #[inline(always)]
     fn of(logits: &mut [f32], target: &mut Target) -> Self {
+        // Reads the row in order: the listed logits, here and there in it, would each be waited for.
+        let most = f64::from(largest(logits));
         for entry in &mut target.entries {
             entry.logit = f64::from(logits[entry.id]);
             logits[entry.id] = f32::NEG_INFINITY;
@@ -165,15 +178,12 @@ impl Softmax {
         } else {
             f64::from(shift) + f64::from(exp_shifted(logits, shift)).ln()
         };
-        let mut most = log_rest;
-        for entry in &target.entries {
-            most = most.max(entry.logit);
-        }
         let mut sum = (log_rest - most).exp();
-        for entry in &target.entries {
-            sum += (entry.logit - most).exp();
+        for entry in &mut target.entries {
+            entry.exponential = (entry.logit - most).exp();
+            sum += entry.exponential;
         }
-        Self { log_sum: most + sum.ln(), log_rest, shift: f64::from(shift) }
+        Self { log_sum: most + sum.ln(), share: sum.recip(), log_rest, shift: f64::from(shift) }
     }
 
     /// Without a rest there is no class for the ghost.
@@ -183,10 +193,8 @@ impl Softmax {
         if target.ghost > 0.0 && self.log_rest > f64::NEG_INFINITY {
             value += target.ghost * (target.ghost.ln() - (self.log_rest - self.log_sum));
         }
-        for Entry { probability, logit, .. } in &target.entries {
-            if *probability > 0.0 {
-                value += probability * (probability.ln() - (logit - self.log_sum));
-            }
+        for Entry { probability, log_probability, logit, .. } in &target.entries {
+            value += probability * (log_probability - (logit - self.log_sum));
         }
         value
     }
@@ -200,8 +208,8 @@ impl Softmax {
             let factor = (student_weight * student - teacher_weight * teacher) as f32;
             exponentials.iter_mut().for_each(|value| *value *= factor);
         }
-        for Entry { id, probability, logit } in &target.entries {
-            let student = (logit - self.log_sum).exp();
+        for Entry { id, probability, exponential, .. } in &target.entries {
+            let student = exponential * self.share;
             exponentials[*id] = (student_weight * student - teacher_weight * probability) as f32;
         }
     }
@@ -283,10 +291,8 @@ mod tests {
                 Tensor::from_data(TensorData::new(log_probabilities, [ROWS, 5]), &device),
                 (ghost > 0.0).then(|| Tensor::full([ROWS, 1], ghost.ln(), &device)),
                 Softening { temperature, scale: 3.0 },
-                (label_weight > 0.0).then(|| LabelShare {
-                    weight: label_weight,
-                    targets: Tensor::from_ints(&labels[..], &device),
-                }),
+                (label_weight > 0.0)
+                    .then(|| LabelShare { weight: label_weight, targets: Tensor::from_ints(&labels[..], &device) }),
             );
             let (student, gradient) = (numbers(student), numbers(loss.logit_gradient));
             let mut value = 0.0;
@@ -296,7 +302,10 @@ mod tests {
                 value += at;
                 for id in [3, 0, 12_344, 77, 500, 501, 4_000] {
                     let (actual, expected) = (f64::from(gradient[range.start + id]), slope(id));
-                    assert!((actual - expected).abs() < 1e-6, "{temperature} {label_weight} {ghost}: {id}: {actual} {expected}");
+                    assert!(
+                        (actual - expected).abs() < 1e-6,
+                        "{temperature} {label_weight} {ghost}: {id}: {actual} {expected}"
+                    );
                 }
             }
             let seen = f64::from(loss.loss_sum.into_scalar::<f32>());

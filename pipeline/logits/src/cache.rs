@@ -22,22 +22,29 @@ const OPEN_PARTS: usize = 128;
 
 /// A complete cache whose every byte was verified.
 ///
-/// Memory: an index of 24 bytes a segment, and the metadata of at most 128 parts.
+/// Memory: an index of 32 bytes a segment, and the metadata of at most 128 parts.
 pub struct Cache {
     directory: PathBuf,
     header: CacheHeader,
     hash: blake3::Hash,
     files: Vec<PartFile>,
-    /// Ascending: each segment with its part and the segment's place in it.
-    index: Vec<(SegmentKey, u32, u32)>,
+    /// Ascending.
+    index: Vec<(SegmentKey, Home)>,
     open: Mutex<Vec<(u32, Arc<Part>)>>,
 }
 
 /// Where a segment's set is: part and row.
 type Place = (u32, usize);
 
-/// A row that was read: the segment's name and length, and a batch of one row.
-type ReadRow = (SegmentKey, u32, RecordBatch);
+/// Where a segment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Home {
+    part: u32,
+    /// Among the segments of the part.
+    place: u32,
+    /// Pairs of (input, target) in it.
+    length: u32,
+}
 
 impl Cache {
     /// Opens the cache in `directory`, of what `expected` says, and verifies all of it.
@@ -100,23 +107,16 @@ impl Cache {
             let read = self.part(*part)?.rows(rows)?;
             Ok(rows.iter().map(|row| (*part, *row)).zip(read).collect::<Vec<_>>())
         };
-        let read: Vec<Vec<(Place, ReadRow)>> = wanted.par_iter().map(read).collect::<Result<_, LogitsError>>()?;
-        let read: BTreeMap<Place, ReadRow> = read.into_iter().flatten().collect();
+        let read: Vec<Vec<(Place, RecordBatch)>> = wanted.par_iter().map(read).collect::<Result<_, LogitsError>>()?;
+        let read: BTreeMap<Place, RecordBatch> = read.into_iter().flatten().collect();
         let mut targets = CachedTargets::none(&self.header);
         for (request, place) in requests.iter().zip(&places) {
-            let Some((key, length, row)) = read.get(place) else {
-                return Err(LogitsError::NoSegment { key: request.key });
-            };
+            let Some(row) = read.get(place) else { return Err(LogitsError::NoSegment { key: request.key }) };
             let refuse = |refusal| match refusal {
                 Refusal::OtherTargets => Ok(LogitsError::OtherTargets { key: request.key }),
                 Refusal::Malformed => Ok(self.part(place.0)?.bad("its lists are not what the codec writes")),
             };
-            let same = *key == request.key && *length as usize == request.targets.len();
-            let appended = if same {
-                append(&mut targets, &self.header, row, request.targets)
-            } else {
-                Err(Refusal::OtherTargets)
-            };
+            let appended = append(&mut targets, &self.header, row, request.targets);
             appended.map_err(|refusal| refuse(refusal).unwrap_or_else(|error: LogitsError| error))?;
         }
         Ok(targets)
@@ -124,12 +124,15 @@ impl Cache {
 
     /// Part and row of a request.
     fn place(&self, request: &SegmentRequest) -> Result<Place, LogitsError> {
-        let found = self.index.binary_search_by_key(&request.key, |(key, ..)| *key);
+        let found = self.index.binary_search_by_key(&request.key, |(key, _)| *key);
         let found = found.map_err(|_| LogitsError::NoSegment { key: request.key })?;
-        let (_, part, segment) = self.index[found];
+        let (_, Home { part, place, length }) = self.index[found];
+        if length as usize != request.targets.len() {
+            return Err(LogitsError::OtherTargets { key: request.key });
+        }
         let sets = u64::from(self.header.sets());
         let segments = self.part(part)?.row_count() / sets as usize;
-        Ok((part, segment as usize + segments * (request.epoch % sets) as usize))
+        Ok((part, place as usize + segments * (request.epoch % sets) as usize))
     }
 
     /// A part, opened now or before; the one that was not asked for the longest goes.
@@ -150,24 +153,21 @@ impl Cache {
     }
 }
 
-/// Every segment with its part and place, ascending.
-fn index(
-    header: &CacheHeader,
-    hash: blake3::Hash,
-    files: &[PartFile],
-) -> Result<Vec<(SegmentKey, u32, u32)>, LogitsError> {
+/// Every segment, ascending.
+fn index(header: &CacheHeader, hash: blake3::Hash, files: &[PartFile]) -> Result<Vec<(SegmentKey, Home)>, LogitsError> {
     let of_part = |file: &PartFile| {
         let part = Part::open(file, header, hash)?;
-        let keys = part.segments(header.sets())?;
-        Ok(keys.into_iter().zip(0u32..).map(|(key, place)| (key, file.part, place)).collect::<Vec<_>>())
+        let segments = part.segments(header.sets())?.into_iter().zip(0u32..);
+        let home = |((key, length), place)| (key, Home { part: file.part, place, length });
+        Ok(segments.map(home).collect::<Vec<_>>())
     };
     let parts: Vec<Vec<_>> = files.par_iter().map(of_part).collect::<Result<_, LogitsError>>()?;
-    let mut index: Vec<(SegmentKey, u32, u32)> = parts.into_iter().flatten().collect();
+    let mut index: Vec<(SegmentKey, Home)> = parts.into_iter().flatten().collect();
     index.par_sort_unstable();
     let twice = index.windows(2).find(|pair| pair[0].0 == pair[1].0);
     let bad = |part: u32, reason: String| LogitsError::bad_part(&files[part as usize].path)(reason);
     if let Some([first, _]) = twice {
-        return Err(bad(first.1, format!("{} is in the cache twice", first.0)));
+        return Err(bad(first.1.part, format!("{} is in the cache twice", first.0)));
     }
     if index.len() as u64 != header.extent.segments {
         let (found, expected) = (index.len(), header.extent.segments);

@@ -3,6 +3,7 @@
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use bytes::Bytes;
+use limbeck_config::LogitsCodec;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder, RowSelection,
@@ -14,13 +15,14 @@ use crate::error::LogitsError;
 use crate::header::CacheHeader;
 use crate::parts::PartFile;
 use crate::segment::SegmentKey;
-use crate::table::{CACHE_KEY, KEY_COLUMNS, check_schema};
+use crate::table::{CACHE_KEY, KEY_COLUMNS, check_schema, list_columns};
 
 /// A part's file, mapped, with its metadata.
 pub(crate) struct Part {
     file: PartFile,
     bytes: Bytes,
     metadata: ArrowReaderMetadata,
+    codec: LogitsCodec,
 }
 
 impl Part {
@@ -37,14 +39,14 @@ impl Part {
             return Err(LogitsError::ForeignPart { path: file.path.clone() });
         }
         check_schema(metadata.schema(), header.codec).map_err(LogitsError::bad_part(&file.path))?;
-        Ok(Part { file: file.clone(), bytes, metadata })
+        Ok(Part { file: file.clone(), bytes, metadata, codec: header.codec })
     }
 
-    /// The names of its segments in the order of their rows; set `s` of segment `i` is row `s * segments + i`.
+    /// The names and lengths of its segments in the order of their rows; set `s` of segment `i` is row `s * segments + i`.
     ///
     /// # Errors
     /// Rows that are not those of every segment in each of `sets` sets.
-    pub(crate) fn segments(&self, sets: u32) -> Result<Vec<SegmentKey>, LogitsError> {
+    pub(crate) fn segments(&self, sets: u32) -> Result<Vec<(SegmentKey, u32)>, LogitsError> {
         let builder = self.builder();
         let mask = ProjectionMask::columns(builder.parquet_schema(), KEY_COLUMNS);
         let reader = builder.with_projection(mask).build().map_err(LogitsError::bad_part(&self.file.path))?;
@@ -57,10 +59,10 @@ impl Part {
         if rows.len() != segments * sets as usize {
             return Err(bad());
         }
-        let keys: Vec<SegmentKey> = rows.iter().take(segments).map(|(key, ..)| *key).collect();
-        let expected = (0..sets).flat_map(|set| keys.iter().map(move |key| (*key, set)));
-        let found = rows.iter().map(|(key, _, set)| (*key, *set));
-        if found.eq(expected) { Ok(keys) } else { Err(bad()) }
+        let found: Vec<(SegmentKey, u32)> =
+            rows.iter().take(segments).map(|(key, length, _)| (*key, *length)).collect();
+        let expected = (0..sets).flat_map(|set| found.iter().map(move |(key, length)| (*key, *length, set)));
+        if rows.iter().copied().eq(expected) { Ok(found) } else { Err(bad()) }
     }
 
     /// Number of rows, those of all sets.
@@ -68,17 +70,20 @@ impl Part {
         self.metadata.metadata().file_metadata().num_rows() as usize
     }
 
-    /// The rows at `places`, which ascend: each with its name and length, and a batch of its own.
-    pub(crate) fn rows(&self, places: &[usize]) -> Result<Vec<(SegmentKey, u32, RecordBatch)>, LogitsError> {
+    /// The lists of the rows at `places`, which ascend, each a batch of its own.
+    ///
+    /// Not their names, which are in the index: every column that is read makes a decompressor.
+    pub(crate) fn rows(&self, places: &[usize]) -> Result<Vec<RecordBatch>, LogitsError> {
         let total = self.row_count();
         let selection = RowSelection::from_consecutive_ranges(places.iter().map(|place| *place..place + 1), total);
         let builder = self.builder().with_row_selection(selection).with_batch_size(places.len().max(1));
+        let mask = ProjectionMask::columns(builder.parquet_schema(), list_columns(self.codec).iter().copied());
+        let builder = builder.with_projection(mask);
         let reader: ParquetRecordBatchReader = builder.build().map_err(LogitsError::bad_part(&self.file.path))?;
         let mut rows = Vec::with_capacity(places.len());
         for batch in reader {
             let batch = batch.map_err(LogitsError::bad_part(&self.file.path))?;
-            let keys = self.keys(&batch)?;
-            rows.extend(keys.into_iter().enumerate().map(|(row, (key, length, _))| (key, length, batch.slice(row, 1))));
+            rows.extend((0..batch.num_rows()).map(|row| batch.slice(row, 1)));
         }
         if rows.len() == places.len() { Ok(rows) } else { Err(self.bad("it has fewer rows than it says")) }
     }

@@ -177,7 +177,10 @@ fn append_counts(sparse: &mut SparseTargets, counts: &[u16], runs: &[usize], dra
         }
         left = others;
     }
-    let log = |count: &u16| libm::log(f64::from(*count) / f64::from(draws)) as f32;
+    // Most counts are small: a logarithm each would cost more than reading them.
+    let log = |count: u32| libm::log(f64::from(count) / f64::from(draws)) as f32;
+    let logs: Vec<f32> = (0..=draws.min(64)).map(log).collect();
+    let log = |count: &u16| logs.get(usize::from(*count)).copied().unwrap_or_else(|| log(u32::from(*count)));
     sparse.log_probabilities.extend(counts.iter().map(log));
     Ok(())
 }

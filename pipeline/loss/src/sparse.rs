@@ -11,7 +11,7 @@ use crate::error::LossError;
 const UNDERFLOWED: f32 = -103.28;
 
 /// How far the probabilities of a row may be from 1 in all: they may have been stored as 16-bit logarithms.
-const MASS_TOLERANCE: f64 = 0.02;
+const MASS_TOLERANCE: f32 = 0.02;
 
 /// Rows of sparse distributions in host memory, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +130,7 @@ fn check(rows: &SparseRows<'_>, vocab_size: usize) -> Result<usize, LossError> {
             return wrong(format!("a log-probability of `{value}`, must be finite"));
         }
         let ghost = rows.ghost.map_or(f32::NEG_INFINITY, |ghost| ghost[row]);
-        let mass: f64 = log_probabilities.iter().chain([&ghost]).map(|&value| f64::from(value).exp()).sum();
+        let mass: f32 = log_probabilities.iter().chain([&ghost]).map(|value| value.exp()).sum();
         if mass.is_nan() || (mass - 1.0).abs() > MASS_TOLERANCE {
             return wrong(format!("a probability of `{mass:.4}` in all, must be `1`"));
         }
