@@ -8,6 +8,10 @@ mod bad_input;
 mod bench;
 /// llama.cpp, mlx-lm and transformers open our files.
 mod clients;
+/// Whether distilling helps: minutes each, by hand.
+mod experiments;
+/// The report of `distill`.
+mod gap;
 /// The key-value cache gives what the full forward pass gives.
 mod generation;
 /// The first loss, a batch learnt by heart, the loss head in chunks.

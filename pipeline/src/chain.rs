@@ -7,6 +7,7 @@ use clap::Args;
 use limbeck_config::{TrainingConfig, TrainingStage, load_training};
 
 use crate::cli::{ConfigArgs, TrainingArgs};
+use crate::control::Control;
 use crate::device::DeviceChoice;
 use crate::distill::DistillArgs;
 use crate::export_model::ExportArgs;
@@ -65,8 +66,8 @@ pub fn run(args: &ChainArgs) -> Result<Completion, Failure> {
         ("sft".to_owned(), Box::new(|| sft::run(&args.training_args("sft", None)))),
     ];
     for pair in &pairs {
-        for (control, out) in [(false, &pair.student), (true, &pair.control)] {
-            let name = format!("distill{} (seed {})", if control { " --control" } else { "" }, pair.seed);
+        for (control, out) in [(None, &pair.student), (Some(Control::Tokens), &pair.control)] {
+            let name = format!("distill{} (seed {})", if control.is_some() { " --control" } else { "" }, pair.seed);
             let mut training = args.training_args("distill", Some(out));
             training.config.set.push(format!("run.seed={}", pair.seed));
             stages.push((name, Box::new(move || distill::run(&DistillArgs::training(training.clone(), control)))));
@@ -119,10 +120,9 @@ fn pairs(config: &TrainingConfig, seeds: u64) -> Vec<Pair> {
         let name = if i == 0 { name.to_owned() } else { format!("{name}-seed-{i}") };
         run_directory(&config.run.name, &name)
     };
-    let pair = |i| Pair {
-        seed: config.seed().wrapping_add(i),
-        student: directory("student", i),
-        control: directory("student-ce", i),
+    let pair = |i| {
+        let student = directory("student", i);
+        Pair { seed: config.seed().wrapping_add(i), control: Control::Tokens.directory(&student), student }
     };
     (0..seeds).map(pair).collect()
 }

@@ -1,20 +1,24 @@
 //! `distill`: a student learns a teacher's distribution; `--control` learns the same rows by cross-entropy alone, and
-//! `--capture` keeps the teacher's logits for later.
+//! `--capture` keeps the teacher's logits for later. What came of it is in the [`gap`] report.
+
+use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use burn::tensor::Device;
 use clap::Args;
 use limbeck_checkpoint::Parent;
-use limbeck_config::{TrainingConfig, TrainingStage};
+use limbeck_config::{TrainingConfig, TrainingStage, load_training};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::Shard;
 use limbeck_loss::MixedLoss;
 use limbeck_train::{Distillation, NextToken, Objective};
 
 use crate::cli::TrainingArgs;
+use crate::control::Control;
 use crate::failure::{Completion, Failure};
-use crate::training::{self, Stage};
-use crate::{capture, teacher};
+use crate::gap::{self, is_complete, student_flops, teacher_flops};
+use crate::training::{self, Stage, run_directory};
+use crate::{capture, device, source, teacher};
 
 /// Arguments of `distill`.
 #[derive(Args, Clone, Debug)]
@@ -22,9 +26,11 @@ pub struct DistillArgs {
     /// Those of every stage that trains.
     #[command(flatten)]
     pub training: TrainingArgs,
-    /// Trains the same student on the same rows by cross-entropy alone, into `student-ce`.
-    #[arg(long)]
-    pub control: bool,
+    /// Trains the same student on the same rows by cross-entropy alone: `tokens` for as many steps, into `student-ce`;
+    /// `compute` for those besides that the teacher's forward passes would have paid for, into `student-ce-compute`, once the
+    /// student is complete. An --out that ends in `-ce` or `-ce-compute` is the control of the run without that.
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "tokens")]
+    pub control: Option<Control>,
     /// Runs the teacher `teacher.from` once over the training data and keeps its logits in `teacher.logits`, instead of
     /// training. What is there already is kept, so the same command goes on after an interruption.
     #[arg(long, conflicts_with = "control")]
@@ -36,7 +42,7 @@ pub struct DistillArgs {
 
 impl DistillArgs {
     /// Trains the student, or its control.
-    pub fn training(training: TrainingArgs, control: bool) -> Self {
+    pub fn training(training: TrainingArgs, control: Option<Control>) -> Self {
         Self { training, control, capture: false, shard: None }
     }
 }
@@ -44,17 +50,69 @@ impl DistillArgs {
 /// Runs the stage.
 ///
 /// # Errors
-/// See [`training::run`] and [`capture::run`].
+/// See [`training::run`], [`capture::run`] and [`gap::report`].
 pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
-    let stage = |directory, objective| Stage { kind: TrainingStage::Distill, directory, objective };
     if args.capture {
-        capture::run(&args.training, args.shard.unwrap_or_default())
-    } else if args.control {
-        let control = |_: &_, _: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<dyn Objective>, None));
-        training::run(&stage("student-ce", &control), &args.training)
-    } else {
-        training::run(&stage("student", &distillation), &args.training)
+        return capture::run(&args.training, args.shard.unwrap_or_default());
     }
+    let mut training = args.training.clone();
+    let config = load(&training)?;
+    let out = training.out.get_or_insert_with(|| {
+        let student = run_directory(&config.run.name, TrainingStage::Distill.directory());
+        args.control.map_or(student.clone(), |control| control.directory(&student))
+    });
+    let student = match args.control {
+        None => Some(out.clone()),
+        Some(control) => control.student(out),
+    };
+    let kind = TrainingStage::Distill;
+    let completion = match args.control {
+        None => training::run(&Stage { kind, objective: &distillation, before: Some(&gap::before) }, &training),
+        Some(control) => {
+            if control == Control::Compute {
+                let steps = equal_compute_steps(&config, student.as_deref(), &device::open(training.device)?)?;
+                // An empty value takes out what is there alone.
+                training.config.set.extend(config.train.max_tokens.map(|_| "train.max_tokens=".to_owned()));
+                training.config.set.push(format!("train.max_steps={steps}"));
+            }
+            let objective = |_: &_, _: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<dyn Objective>, None));
+            training::run(&Stage { kind, objective: &objective, before: None }, &training)
+        }
+    }?;
+    if let (Completion::Complete { path: Some(_) }, Some(student)) = (&completion, student)
+        && is_complete(&student)
+    {
+        let config = load_training(kind, &student.join("config.toml"), &[]).map_err(Failure::run)?;
+        gap::report(&config, &student, &device::open(training.device)?)?;
+    }
+    Ok(completion)
+}
+
+fn load(args: &TrainingArgs) -> Result<TrainingConfig, Failure> {
+    load_training(TrainingStage::Distill, &args.config.config, &args.config.set).map_err(Failure::usage)
+}
+
+/// The steps of the control that trains for what the student and its teacher took together.
+fn equal_compute_steps(config: &TrainingConfig, student: Option<&Path>, device: &Device) -> Result<u64, Failure> {
+    let Some(student) = student.filter(|student| is_complete(student)) else {
+        let student = student.map_or(PathBuf::from("the student"), Path::to_owned);
+        return Err(Failure::usage(anyhow!(
+            "--control=compute needs the complete student, and `{}` has none; hint: run `distill` first, and give an --out \
+             of `<the student's>-ce-compute`",
+            student.display()
+        )));
+    };
+    let Some(from) = config.teacher.as_ref().and_then(|section| section.from.as_deref()) else {
+        return Err(Failure::usage(anyhow!(
+            "--control=compute needs teacher.from, whose shape says what the logits took; hint: give it beside \
+             teacher.logits"
+        )));
+    };
+    let (student, teacher) = (source::open("student", student, device)?, source::open("teacher.from", from, device)?);
+    let tokens = config.max_steps() * config.train.tokens_per_step as u64;
+    let own = student_flops(config, &student, tokens);
+    let both = own + teacher_flops(config, &student, &teacher, tokens)?;
+    Ok((config.max_steps() as f64 * both / own).round() as u64)
 }
 
 fn distillation(

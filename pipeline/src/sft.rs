@@ -13,5 +13,5 @@ use crate::training::{self, Stage};
 /// See [`training::run`].
 pub fn run(args: &TrainingArgs) -> Result<Completion, Failure> {
     let objective = &|_: &_, _: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<_>, None));
-    training::run(&Stage { kind: TrainingStage::Sft, directory: "sft", objective }, args)
+    training::run(&Stage { kind: TrainingStage::Sft, objective, before: None }, args)
 }

@@ -19,11 +19,14 @@ use crate::{check, device, source, tokenised};
 pub struct Stage<'a> {
     /// Which rules its config follows.
     pub kind: TrainingStage,
-    /// Its directory below `checkpoints/<run.name>`.
-    pub directory: &'a str,
     /// Makes the objective; returns the teacher too, for the manifest.
     pub objective: &'a ObjectiveFactory,
+    /// Looks at the model before its first step.
+    pub before: Option<&'a BeforeFirstStep>,
 }
+
+/// Takes the config, the model, its tokenizer, the run directory, and the device without autodiff.
+pub type BeforeFirstStep = dyn Fn(&TrainingConfig, &Transformer, &Tokenizer, &Path, &Device) -> Result<(), Failure>;
 
 /// Makes a stage's objective from its config, the tokenizer of what is trained, the data, and the device without autodiff.
 pub type ObjectiveFactory =
@@ -42,7 +45,7 @@ struct Start {
 /// Status 2 for everything that is found wrong before the first step, status 1 for what happens after it.
 pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let mut config = load_training(stage.kind, &args.config.config, &args.config.set).map_err(Failure::usage)?;
-    let out = args.out.clone().unwrap_or_else(|| run_directory(&config.run.name, stage.directory));
+    let out = args.out.clone().unwrap_or_else(|| run_directory(&config.run.name, stage.kind.directory()));
     let directory = if args.check { None } else { Some(open_directory(&out, args, &config)?) };
     let device = device::open(args.device)?;
     let precision = device::precision(config.train.precision, &device)?;
@@ -85,6 +88,9 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
     // From here on the directory holds a run, so everything that can be refused was.
     write_atomically(&directory.path().join("config.toml"), &toml).map_err(Failure::usage)?;
+    if let Some(before) = stage.before.filter(|_| done == 0) {
+        before(&config, &trainer.model, &start.tokenizer, directory.path(), &device)?;
+    }
     let interrupt = Interrupt::listen()?;
     let run = Run {
         config: &config,

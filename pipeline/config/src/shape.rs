@@ -204,4 +204,26 @@ impl ModelConfig {
         ]);
         usize::try_from(total).unwrap_or(usize::MAX)
     }
+
+    /// Multiplications and additions that a forward pass needs, each counted as one.
+    ///
+    /// ```text
+    /// matrices    2 · (L · (2·Q·D·H + 2·K·D·H + 3·H·I) + V·H) · tokens
+    /// attention   4 · L · Q·D · pairs
+    /// ```
+    ///
+    /// with the letters of [`ModelConfig::parameter_count`], and the pairs of a query and a key that it sees. The output weights
+    /// count, the look-up of the same weights in the embedding does not; nor does what a program computes besides: norms,
+    /// activations, softmax, masked pairs.
+    ///
+    /// # Source
+    /// Kaplan et al. 2020, arXiv:2001.08361, section 2.1; attention as PaLM counts it (Chowdhery et al. 2022,
+    /// arXiv:2204.02311, appendix B), of the pairs under the mask alone.
+    pub fn forward_flops(&self, tokens: u64, pairs: u64) -> u64 {
+        let query_size = self.num_attention_heads * self.head_dim;
+        let key_size = self.num_key_value_heads * self.head_dim;
+        let block = self.hidden_size * (2 * query_size + 2 * key_size + 3 * self.intermediate_size);
+        let matrices = self.num_hidden_layers * block + self.vocab_size * self.hidden_size;
+        2 * matrices as u64 * tokens + 4 * (self.num_hidden_layers * query_size) as u64 * pairs
+    }
 }

@@ -45,6 +45,11 @@ impl From<&DistillSection> for DivergenceLoss {
 }
 
 impl DivergenceLoss {
+    /// KL(p ‖ q) at temperature 1.
+    pub fn forward_kl() -> Self {
+        Self { divergence: Divergence::ForwardKl {}, temperature: 1.0, scale_by_temperature_squared: true }
+    }
+
     /// The loss towards a teacher's logits.
     ///
     /// # Shapes

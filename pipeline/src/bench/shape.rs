@@ -106,31 +106,11 @@ impl Shape {
         self.rows * self.sequence_length
     }
 
-    /// Multiplications and additions that the step needs, each counted as one.
-    ///
-    /// ```text
-    /// matrices    6 · (L · (2·Q·D·H + 2·K·D·H + 3·H·I) + V·H) · tokens
-    /// attention   12 · L · Q·D · rows · T·(T + 1) / 2
-    /// ```
-    ///
-    /// with the letters of [`ModelConfig::parameter_count`] and T = `sequence_length`. A weight costs a multiplication and
-    /// an addition forward and twice that backward: the gradients by input and by weight. The output weights count, the
-    /// look-up of the same weights in the embedding does not. A query meets the keys up to its own position, in two products
-    /// of `head_dim` forward and four backward. What a program computes besides is not counted: norms, activations,
-    /// softmax, the optimizer, masked pairs, whatever is computed twice.
-    ///
-    /// # Source
-    /// Kaplan et al. 2020, arXiv:2001.08361, section 2.1; attention as PaLM counts it (Chowdhery et al. 2022,
-    /// arXiv:2204.02311, appendix B), of the pairs under the mask alone.
+    /// Multiplications and additions that the step needs, each counted as one: those forward and twice as many backward, for the
+    /// gradients by input and by weight. See [`ModelConfig::forward_flops`].
     pub fn step_flops(&self) -> u64 {
-        let config = &self.config;
-        let query_size = config.num_attention_heads * config.head_dim;
-        let key_size = config.num_key_value_heads * config.head_dim;
-        let block = config.hidden_size * (2 * query_size + 2 * key_size + 3 * config.intermediate_size);
-        let matrices = config.num_hidden_layers * block + config.vocab_size * config.hidden_size;
         let pairs = self.rows * self.sequence_length * (self.sequence_length + 1) / 2;
-        let attention = 12 * config.num_hidden_layers * query_size * pairs;
-        (6 * matrices * self.tokens() + attention) as u64
+        3 * self.config.forward_flops(self.tokens() as u64, pairs as u64)
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod capture;
 mod checkpoint;
+mod comparison;
 #[cfg(feature = "dashboard")]
 mod dashboard;
 mod error;
@@ -23,6 +24,7 @@ mod teacher;
 
 pub use capture::{CaptureEnding, CaptureEvent, capture};
 pub use checkpoint::{load_optimizer, write_step};
+pub use comparison::{Comparison, compare};
 pub use error::TrainError;
 pub use evaluation::{Score, evaluate};
 pub use metrics::{Metrics, MetricsRow};
