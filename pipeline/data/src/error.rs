@@ -289,7 +289,7 @@ pub enum DataError {
         /// Which tokens.
         difference: String,
     },
-    /// A tokenizer whose tokens cannot be told by their text, or without some of its bytes.
+    /// A tokenizer whose tokens cannot be told by their text.
     #[error(
         "tokenizer `{}` has {found}, must be a byte-level BPE to be restricted; hint: train a tokenizer of your own, with \
          tokenizer.kind = `train`",

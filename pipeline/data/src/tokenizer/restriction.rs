@@ -11,14 +11,14 @@ use crate::error::DataError;
 
 impl Tokenizer {
     /// This tokenizer with only the tokens that are used: all that `counts`, one an id, has more than 0 of, or the most
-    /// frequent ones up to `vocab_size` entries, of equals those with the smaller ids. The 256 bytes and all added tokens
-    /// stay whatever their count, and a token stays together with those that it is merged from. Ids are dense, in the order
-    /// of this tokenizer's.
+    /// frequent ones up to `vocab_size` entries, of equals those with the smaller ids. Bytes and added tokens stay whatever
+    /// their count, and a token stays together with those that it is merged from. Ids are dense, in the order of this
+    /// tokenizer's.
     ///
     /// The merges are those of which both sides and the result stay, in their order. So a text whose tokens all stay is
     /// tokenised as before: whatever is merged on the way to a token that stays can still be merged, and in that order,
     /// because the first of fewer possible merges is the same one. In other texts a token that went comes out as the tokens
-    /// that its bytes are merged to without it; nothing of a text is ever lost.
+    /// that its bytes are merged to without it, and decodes to the same bytes.
     ///
     /// # Errors
     /// A tokenizer other than a byte-level BPE; a `vocab_size` that bytes and added tokens do not fit into, or that the
@@ -51,25 +51,25 @@ impl Tokenizer {
         }
     }
 
-    /// The bytes and the added tokens.
+    /// The bytes and the added tokens. Some tokenizers lack bytes that their corpus lacked.
     fn indispensable(&self) -> Result<BTreeSet<u32>, DataError> {
-        let byte = |byte: u8| {
-            let token = byte_char(byte).to_string();
-            self.id(&token).ok_or_else(|| self.not_byte_level(format!("no token for the byte `{byte}`")))
-        };
-        let mut ids: BTreeSet<u32> = (0..=u8::MAX).map(byte).collect::<Result<_, _>>()?;
-        ids.extend(self.inner.get_added_tokens_decoder().into_keys());
-        let model = &self.settings()?["model"];
+        let settings = self.settings()?;
+        let model = &settings["model"];
         if model["type"] != "BPE" {
             return Err(self.not_byte_level(format!("a model of type {}", model["type"])));
         }
+        // Nothing else is quoted like this: quotes in a pattern are escaped.
+        if !settings["pre_tokenizer"].to_string().contains(r#""ByteLevel""#) {
+            return Err(self.not_byte_level("no `ByteLevel` pre-tokenizer".to_owned()));
+        }
         for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
             if model[key].as_str().is_some_and(|affix| !affix.is_empty()) {
-                return Err(self.not_byte_level(format!("a {key}")));
+                return Err(self.not_byte_level(format!("`{key}`")));
             }
         }
-        ids.extend(model["unk_token"].as_str().and_then(|token| self.id(token)));
-        Ok(ids)
+        let bytes = (0..=u8::MAX).filter_map(|byte| self.id(&byte_char(byte).to_string()));
+        let unknown = model["unk_token"].as_str().and_then(|token| self.id(token));
+        Ok(bytes.chain(unknown).chain(self.inner.get_added_tokens_decoder().into_keys()).collect())
     }
 
     fn not_byte_level(&self, found: String) -> DataError {
@@ -168,3 +168,6 @@ impl Merges {
         made
     }
 }
+
+#[cfg(test)]
+mod tests;

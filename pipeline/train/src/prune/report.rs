@@ -126,5 +126,7 @@ fn dropped(importance: &[f64], kept: &[usize]) -> (Vec<usize>, f64) {
     let dropped: Vec<usize> = (0..importance.len()).filter(|place| !kept.contains(place)).collect();
     let lost: f64 = dropped.iter().map(|place| importance[*place]).sum();
     let all: f64 = importance.iter().sum();
-    (dropped, if all > 0.0 { lost / all } else { 0.0 })
+    // The sum of nothing is -0.
+    let share = if dropped.is_empty() || all <= 0.0 { 0.0 } else { lost / all };
+    (dropped, share)
 }
