@@ -70,7 +70,7 @@ pub fn prune(
     let model = gathered.as_ref().unwrap_or(model);
     let before = calibration_loss(model, batches)?;
     on_event(PruneEvent::Loss { loss_nats: before });
-    let (kept, importance) = remove_blocks(model, shape.num_hidden_layers, batches, on_event);
+    let (kept, importance) = remove_blocks(model, before, shape.num_hidden_layers, batches, on_event);
     let mut blocks = Cut::nothing(model.config());
     blocks.blocks.retain(|block| kept.contains(&block.block));
     let shallow = blocks.apply(model, &inner)?;
