@@ -88,12 +88,20 @@ fn difference(one: &Transformer, other: &Transformer, batch: &Batch) -> f64 {
     max_abs(&logits(other, batch), &expected) / f64::from(largest)
 }
 
+fn most_likely(model: &Transformer, batch: &Batch) -> Vec<u32> {
+    let best = |row: &[f32]| (0..row.len()).max_by(|one, other| row[*one].total_cmp(&row[*other])).unwrap_or(0) as u32;
+    logits(model, batch).chunks(model.config().vocab_size).map(best).collect()
+}
+
 #[test]
 fn what_contributes_nothing_is_what_goes_and_the_logits_stay() -> anyhow::Result<()> {
     for architecture in [Architecture::Qwen3, Architecture::Llama] {
         let teacher = with_dead_parts(architecture)?;
         let config = teacher.config().clone();
-        let batches = documents(7, 4, 23, config.vocab_size).micro_batches(2);
+        let mut calibration = documents(7, 4, 23, config.vocab_size);
+        // What the teacher says itself: whatever changes it makes this likely less.
+        calibration.targets = most_likely(&teacher, &calibration);
+        let batches = calibration.micro_batches(2);
         let Pruned { model, report } = prune(&teacher, None, &alive(&config), &batches, &cpu(), &mut |_| ())?;
         assert_eq!(model.config(), &alive(&config));
         let other = documents(8, 3, 31, config.vocab_size);
@@ -243,13 +251,13 @@ fn importance_beats_chance_before_any_training() -> anyhow::Result<()> {
     let whole = source.model.config();
     // Each size alone, and all of them.
     let blocks = ModelConfig { num_hidden_layers: 2, ..whole.clone() };
-    let channels = ModelConfig { hidden_size: 32, ..whole.clone() };
+    let channels = ModelConfig { hidden_size: 42, ..whole.clone() };
     let neurons = ModelConfig { intermediate_size: 48, ..whole.clone() };
     let heads = ModelConfig { num_attention_heads: 2, num_key_value_heads: 1, ..whole.clone() };
     let all = ModelConfig {
-        num_hidden_layers: 2,
-        hidden_size: 32,
-        intermediate_size: 64,
+        num_hidden_layers: 3,
+        hidden_size: 42,
+        intermediate_size: 80,
         ..ModelConfig { num_attention_heads: 2, num_key_value_heads: 1, ..whole.clone() }
     };
     let mut numbers = Numbers::new(4);
@@ -266,7 +274,8 @@ fn importance_beats_chance_before_any_training() -> anyhow::Result<()> {
             .collect::<anyhow::Result<_>>()?;
         let mean = chance.iter().sum::<f64>() / chance.len() as f64;
         println!("{what}: {chosen:.3} nats, by chance {chance:.3?}");
-        assert!(chosen < mean - 0.1, "{what}: {chosen}, by chance {chance:?}");
+        assert!(chance.iter().all(|chance| chosen <= *chance), "{what}: {chosen}, by chance {chance:?}");
+        assert!(chosen < mean - 0.02, "{what}: {chosen}, by chance {chance:?}");
     }
     Ok(())
 }
@@ -279,7 +288,7 @@ fn a_cut_student_is_distilled_with_a_report_of_what_went() -> anyhow::Result<()>
     let sandbox = Sandbox::after(&["pretrain", "sft"])?;
     let sets = ["--set", START, "--set", "model="];
     let check = sandbox.stage("distill", &[&sets[..], &["--check"]].concat())?;
-    check.says(&["parameters            7194", "time, predicted"])?;
+    check.says(&["parameters            7310", "time, predicted"])?;
     assert!(check.complete()?.contains("kind = \"prune\""));
     assert!(!sandbox.path(STUDENT).exists());
 
@@ -288,7 +297,7 @@ fn a_cut_student_is_distilled_with_a_report_of_what_went() -> anyhow::Result<()>
         "prune: block ",
         "prune: blocks: 2 to 1",
         "prune: channels: 18 to 14",
-        "7194 of 12218 parameters stay",
+        "7310 of 12218 parameters stay",
     ])?;
     let step = outcome.complete()?;
     let json = |path: String| -> anyhow::Result<Value> { Ok(serde_json::from_str(&sandbox.read(&path)?)?) };
@@ -298,7 +307,7 @@ fn a_cut_student_is_distilled_with_a_report_of_what_went() -> anyhow::Result<()>
     assert_eq!(manifest["parent"]["path"], format!("{TEACHER}/step-00000012"));
     // 500 tokens are eleven rows of 48.
     assert_eq!((&report["calibration"]["rows"], &report["calibration"]["tokens"]), (&11.into(), &528.into()));
-    assert_eq!((&report["parameters"]["before"], &report["parameters"]["after"]), (&12218.into(), &7194.into()));
+    assert_eq!((&report["parameters"]["before"], &report["parameters"]["after"]), (&12218.into(), &7310.into()));
     assert_eq!(report["removed"]["loss_without_nats"].as_array().map(Vec::len), Some(2));
     assert_eq!(report["channels"]["dropped"].as_array().map(Vec::len), Some(4));
     let config = json(format!("{step}/config.json"))?;
@@ -323,10 +332,10 @@ fn a_cut_student_is_distilled_with_a_report_of_what_went() -> anyhow::Result<()>
 #[test]
 fn every_stage_that_trains_can_start_from_a_cut() -> anyhow::Result<()> {
     let sandbox = Sandbox::after(&["pretrain", "sft"])?;
-    for (stage, from) in [("pretrain", SFT), ("sft", TEACHER)] {
+    for (stage, from, more) in [("pretrain", SFT, &["--set", "model="][..]), ("sft", TEACHER, &[])] {
         let start = format!("start={{kind=\"prune\", from=\"{from}\", intermediate_size=13}}");
-        let sets = ["--set", &start, "--set", "model=", "--out", stage];
-        sandbox.stage(stage, &sets)?.complete()?;
+        let sets = ["--set", &start, "--out", stage];
+        sandbox.stage(stage, &[&sets[..], more].concat())?.complete()?;
         assert!(sandbox.read(&format!("{stage}/prune.json"))?.contains("\"dropped_neurons_share\""));
     }
     Ok(())

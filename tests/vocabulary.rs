@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::batches::{batch, documents};
 use crate::support::devices::cpu;
 use crate::support::distance::{max_abs, values};
-use crate::support::files::hashes;
+use crate::support::files::{hashes, names};
 use crate::support::models::small;
 use crate::support::outcome::Outcome;
 use crate::support::sandbox::{SFT, Sandbox};
@@ -158,7 +158,9 @@ fn an_unchanged_restriction_is_not_made_again_but_that_of_another_tokenizer_is()
     for step in ["step-00000008", "step-00000012"] {
         std::fs::remove_dir_all(sandbox.path(SFT).join(step))?;
     }
-    std::fs::copy(sandbox.path("data/other/tokenizer.json"), sandbox.path(SFT).join("tokenizer.json"))?;
+    for file in names(&sandbox.path("data/other"))? {
+        std::fs::copy(sandbox.path("data/other").join(&file), sandbox.path(SFT).join(&file))?;
+    }
     restrict(&sandbox, "350")?.says(&["prepare: kept 350 of 400 entries"])?;
     assert_ne!(hashes(&sandbox.path("data/small"))?, before);
     Ok(())

@@ -104,6 +104,7 @@ fn a_vocabulary_that_cannot_be_restricted_is_refused() -> anyhow::Result<()> {
     let from = "tokenizer.from=data/tiny/tokenizer";
     let more = "tokenizer.vocab_size is `421`, the corpus fills only `420`";
     not_restricted(&sandbox, &[from, "tokenizer.vocab_size=421"], &[more])?;
+    copy(&sandbox.path("data/tiny/tokenizer"), &sandbox.path("data/spaces"))?;
     let text = sandbox.read("data/tiny/tokenizer/tokenizer.json")?.replace("\"ByteLevel\"", "\"Metaspace\"");
     sandbox
         .write("data/spaces/tokenizer.json", text.replace("\"add_prefix_space\": false", "\"replacement\": \"_\""))?;
