@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
     AttentionPlan, HeadLayout, HeadNorms, Precision, attention, linear_add, linears, rotary_attention, split_heads,
-    swiglu, swiglu_linear_add,
+    swiglu_composed, swiglu_linear_add,
 };
 
 use crate::cache::{Context, LayerCache};
@@ -156,7 +156,7 @@ impl Block {
         let heads = self.self_attn.attended(attention.after.clone(), pass);
         let hidden = linear_add(hidden, heads.clone(), self.self_attn.o_proj.weight.val(), precision);
         let feed_forward = TracedNorm::of(&self.post_attention_layernorm, hidden.clone());
-        let neurons = swiglu(self.mlp.gate_up(feed_forward.after.clone(), precision));
+        let neurons = swiglu_composed(self.mlp.gate_up(feed_forward.after.clone(), precision));
         let hidden = linear_add(hidden, neurons.clone(), self.mlp.down_proj.weight.val(), precision);
         (hidden, TracedBlock { attention, heads, feed_forward, neurons })
     }
