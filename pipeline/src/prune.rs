@@ -131,12 +131,17 @@ fn summarise(whole: &ModelConfig, shape: &ModelConfig, report: &PruneReport) {
     let mean = |share: fn(&limbeck_train::BlockReport) -> f64| {
         100.0 * blocks.iter().map(share).sum::<f64>() / blocks.len().max(1) as f64
     };
-    eprintln!(
-        "prune: of the importance went {:.1} % of the heads, {:.1} % of the neurons, {:.1} % of the channels",
+    let [heads, neurons, channels] = [
         mean(|block| block.dropped_heads_share),
         mean(|block| block.dropped_neurons_share),
-        100.0 * channels.dropped_share
-    );
+        100.0 * channels.dropped_share,
+    ];
+    if heads + neurons + channels > 0.0 {
+        eprintln!(
+            "prune: of the importance went {heads:.1} % of the heads, {neurons:.1} % of the neurons, {channels:.1} % of the \
+             channels"
+        );
+    }
     eprintln!(
         "prune: {} of {} parameters stay; loss {:.4} to {:.4} nats on {} targets",
         parameters.after, parameters.before, loss_nats.before, loss_nats.after, calibration.target_tokens

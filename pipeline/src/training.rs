@@ -81,14 +81,11 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         eprintln!("{}: already complete", stage.kind.name());
         return Ok(Completion::Complete { path: Some(path.clone()) });
     }
-    let cut = start.cut.take().filter(|_| resumed.is_none()).map(|plan| plan.run(&config, &train, &device));
-    let report = match cut.transpose()? {
-        None => None,
-        Some((model, report)) => {
-            start.model = model;
-            Some(report)
-        }
-    };
+    let mut report = None;
+    if let (Some(plan), None) = (start.cut.take(), &resumed) {
+        let (model, cut) = plan.run(&config, &train, &device)?;
+        (start.model, report) = (model, Some(cut));
+    }
     let (mut trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
     trainer.model = trainer.model.with_precision(device::of_products(precision));
     let progress =
