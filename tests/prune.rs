@@ -4,5 +4,5 @@
 mod dead_parts;
 /// What the stages print and leave behind.
 mod stages;
-/// Experiment A12: against random weights, and against chance.
+/// Against random weights, and against chance.
 mod worth;

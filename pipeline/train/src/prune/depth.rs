@@ -22,9 +22,9 @@ struct Candidate {
 ///
 /// Measuring every block anew in every round would take `n²/7` passes over the calibration data to remove half of `n` blocks.
 /// As a rule a block is worth more the fewer there are, so that its last value is a lower bound, and only those that could be
-/// the lowest are measured again: a few a round, and about `2n` passes in all. One pass that compares what each block reads with what it
-/// gives (block influence: Men et al. 2024, arXiv:2403.03853) is cheaper still, but does not ask what a change does to the
-/// loss, nor what is left without the block's neighbour.
+/// the lowest are measured again. One pass that compares what each block reads with what it gives (block influence: Men et al.
+/// 2024, arXiv:2403.03853) is cheaper still, but does not ask what a change does to the loss, nor what is left without the
+/// block's neighbour.
 ///
 /// # Source
 /// SLEB, Song et al. 2024, arXiv:2402.09025, algorithm 1; its lazy evaluation is Minoux's (1978, "Accelerated greedy

@@ -16,9 +16,9 @@ use crate::prune::targets;
 /// over the norms of its share of what they hand on.
 ///
 /// # Source
-/// |W| · ‖x‖ is Wanda's (Sun et al. 2023, arXiv:2306.11695), for single weights; summed over columns it is that of FLAP (An et
-/// al. 2023, arXiv:2312.11983) without the mean. Minitron (Muralidharan et al. 2024, arXiv:2407.14679, section 2.2) takes the
-/// activations of the same places alone, which does not see that a matrix ignores what it reads.
+/// |W| · ‖x‖ is Wanda's (Sun et al. 2023, arXiv:2306.11695), for single weights; for whole columns it is FLAP's (An et al. 2023,
+/// arXiv:2312.11983), with the mean square in place of the variance. Minitron (Muralidharan et al. 2024, arXiv:2407.14679,
+/// section 2.2) takes the activations of the same places alone, which does not see that a matrix ignores what it reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WidthImportance {
     /// One a block and query head.
