@@ -13,3 +13,5 @@ mod directories;
 mod nonsense;
 /// Models that a config names.
 mod sources;
+/// Students that cannot be cut, and vocabularies that cannot be restricted.
+mod students;

@@ -46,7 +46,7 @@ impl Bench {
         }
         let world = World::new(prepare.run.seed);
         let texts = world.documents(Split::Train, 12_000).map(|document| Ok(document.text));
-        let tokenizer = Tokenizer::train(texts, prepare.tokenizer.vocab_size)?;
+        let tokenizer = Tokenizer::train(texts, 1024)?;
         let shape = |stage: TrainingStage, file: &str| -> anyhow::Result<ModelConfig> {
             let config = load_training(stage, &configs.join(file), &[])?;
             let model = config.model.ok_or_else(|| anyhow::anyhow!("{file} has no [model]"))?;
@@ -196,7 +196,7 @@ fn deviation(values: &[f64]) -> f64 {
 fn distilling_beats_cross_entropy_where_data_are_few() -> anyhow::Result<()> {
     let bench = Bench::new(1_500)?;
     let mut rates = Vec::new();
-    for rate in [1e-3, 2e-3, 4e-3, 8e-3] {
+    for rate in [2e-3, 4e-3, 8e-3, 16e-3, 32e-3] {
         rates.push((rate, bench.student(&NextToken, rate, 0)?));
         println!("cross-entropy, learning rate {rate}: {:.4} nats", rates[rates.len() - 1].1);
     }

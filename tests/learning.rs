@@ -59,7 +59,7 @@ fn shape(set: &str, stage: TrainingStage) -> anyhow::Result<ModelConfig> {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(set).join(stage).with_extension("toml")
     };
     let prepare: PrepareConfig = load(&file("prepare"), &[])?;
-    let vocab_size = prepare.tokenizer.vocab_size;
+    let vocab_size = prepare.tokenizer.vocab_size.context("a trained tokenizer has a size")?;
     let config = load_training(stage, &file(stage.name()), &[])?;
     let section = config.model.context("the stage starts from random weights")?;
     section.resolve(vocab_size, config.data.sequence_length).map_err(|problems| anyhow::anyhow!("{problems:?}"))

@@ -26,6 +26,8 @@ mod packing;
 mod parity;
 /// Levels of instructions and precisions agree.
 mod precision;
+/// A student cut from its teacher: what goes, and that it is what matters least.
+mod prune;
 /// The commands and files that the documents name.
 mod readme;
 /// Interrupted runs equal uninterrupted ones.
@@ -36,3 +38,5 @@ mod shipped_configs;
 mod stages;
 /// Fixtures, batches, distances.
 mod support;
+/// A student with some of its teacher's tokens.
+mod vocabulary;

@@ -18,7 +18,7 @@ use crate::control::Control;
 use crate::failure::{Completion, Failure};
 use crate::gap::{self, is_complete, student_flops, teacher_flops};
 use crate::training::{self, Stage, run_directory};
-use crate::{capture, device, source, teacher};
+use crate::{capture, device, source, teacher, tokenised};
 
 /// Arguments of `distill`.
 #[derive(Args, Clone, Debug)]
@@ -108,7 +108,9 @@ fn equal_compute_steps(config: &TrainingConfig, student: Option<&Path>, device: 
              teacher.logits"
         )));
     };
-    let (student, teacher) = (source::open("student", student, device)?, source::open("teacher.from", from, device)?);
+    let student = source::open("student", student, device)?;
+    let data = tokenised::open(config, &config.data.train, &student.tokenizer)?;
+    let teacher = teacher::model(config, from, &student.tokenizer, device)?.gathered(config, &data)?;
     let tokens = config.max_steps() * config.train.tokens_per_step as u64;
     let own = student_flops(config, &student, tokens);
     let both = own + teacher_flops(config, &student, &teacher, tokens)?;

@@ -22,6 +22,7 @@ pub mod interrupt;
 pub mod output;
 pub mod prepare;
 pub mod pretrain;
+pub mod prune;
 pub mod report;
 pub mod sft;
 pub mod source;

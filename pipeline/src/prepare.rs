@@ -1,4 +1,4 @@
-//! `prepare`: writes the embedded corpus, where the config has one, and trains a tokenizer.
+//! `prepare`: writes the embedded corpus, where the config has one, and trains a tokenizer or restricts another one.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::path::Path;
 use anyhow::anyhow;
 use clap::Args;
 use limbeck_checkpoint::{content_hash, write_atomically};
-use limbeck_config::{CorpusSection, PrepareConfig, load, to_toml};
-use limbeck_data::Tokenizer;
+use limbeck_config::{CorpusSection, PrepareConfig, TokenizerKind, TokenizerSection, load, to_toml};
 use limbeck_data::source::{data_files, texts};
 use limbeck_data::world::{WorldCounts, write_parquet};
+use limbeck_data::{Tokenizer, token_counts};
 
 use crate::cli::ConfigArgs;
 use crate::failure::{Completion, Failure};
-use crate::output;
+use crate::{output, source};
 
 /// Hash of the config that made the tokenizer's directory and, with it, everything else.
 const RECORD: &str = "prepared.blake3";
@@ -46,7 +46,9 @@ pub fn run(args: &PrepareArgs) -> Result<Completion, Failure> {
         return Ok(Completion::Complete { path: None });
     }
     let directory = &config.tokenizer.path;
-    let (record, hash) = (directory.join(RECORD), content_hash(toml.as_bytes()));
+    let whole = whole_tokenizer(&config.tokenizer)?;
+    let made_from = whole.as_ref().map(Tokenizer::hash).unwrap_or_default();
+    let (record, hash) = (directory.join(RECORD), content_hash((toml + &made_from).as_bytes()));
     if std::fs::read_to_string(&record).is_ok_and(|found| found == hash) && is_whole(&config) {
         eprintln!("prepare: already complete");
     } else {
@@ -54,7 +56,10 @@ pub fn run(args: &PrepareArgs) -> Result<Completion, Failure> {
             forget(&record)?;
             write_corpus(corpus, config.run.seed)?;
         }
-        let tokenizer = train_tokenizer(&config)?;
+        let tokenizer = match &whole {
+            None => train_tokenizer(&config)?,
+            Some(whole) => restrict_tokenizer(&config, whole)?,
+        };
         forget(&record)?;
         save_tokenizer(&tokenizer, directory)?;
         write_atomically(&record, &hash).map_err(Failure::run)?;
@@ -99,7 +104,32 @@ fn write_corpus(corpus: &CorpusSection, seed: u64) -> Result<(), Failure> {
 
 fn train_tokenizer(config: &PrepareConfig) -> Result<Tokenizer, Failure> {
     let texts = texts(&config.data.train).map_err(Failure::usage)?;
-    Tokenizer::train(texts, config.tokenizer.vocab_size).map_err(Failure::usage)
+    // Loading the config refuses it without.
+    Tokenizer::train(texts, config.tokenizer.vocab_size.unwrap_or_default()).map_err(Failure::usage)
+}
+
+/// The tokenizer that is to be restricted.
+fn whole_tokenizer(section: &TokenizerSection) -> Result<Option<Tokenizer>, Failure> {
+    match (section.kind, &section.from) {
+        (TokenizerKind::Restrict, Some(from)) => source::tokenizer("tokenizer.from", from).map(Some),
+        // Loading the config refuses it with one and without the other.
+        _ => Ok(None),
+    }
+}
+
+fn restrict_tokenizer(config: &PrepareConfig, whole: &Tokenizer) -> Result<Tokenizer, Failure> {
+    let counts = token_counts(&config.data.train, whole).map_err(Failure::usage)?;
+    let restricted = whole.restrict(&counts, config.tokenizer.vocab_size).map_err(Failure::usage)?;
+    let stays = |id: &u32| whole.token(*id).is_some_and(|token| restricted.id(&token).is_some());
+    let kept: u64 = (0u32..).zip(&counts).filter(|(id, _)| stays(id)).map(|(_, count)| count).sum();
+    eprintln!(
+        "prepare: kept {} of {} entries, which are {:.2} % of the {} tokens of the data",
+        restricted.vocab_size(),
+        whole.vocab_size(),
+        100.0 * kept as f64 / counts.iter().sum::<u64>().max(1) as f64,
+        counts.iter().sum::<u64>()
+    );
+    Ok(restricted)
 }
 
 fn save_tokenizer(tokenizer: &Tokenizer, directory: &Path) -> Result<(), Failure> {

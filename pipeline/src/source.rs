@@ -64,3 +64,18 @@ pub fn open(key: &str, path: &Path, device: &Device) -> Result<Source, Failure> 
     };
     load().with_context(|| format!("{key} is `{}`", path.display())).map_err(Failure::usage)
 }
+
+/// The tokenizer of what [`open`] opens, without its weights, or of a `tokenizer.json` or a directory that holds one. `key`
+/// is what named it.
+///
+/// # Errors
+/// If there is none.
+pub fn tokenizer(key: &str, path: &Path) -> Result<Tokenizer, Failure> {
+    let load = || -> anyhow::Result<Tokenizer> {
+        if path.is_file() || path.join("tokenizer.json").is_file() {
+            return Ok(Tokenizer::load(path)?);
+        }
+        Ok(Tokenizer::from_directory(resolve(path)?.path)?)
+    };
+    load().with_context(|| format!("{key} is `{}`", path.display())).map_err(Failure::usage)
+}

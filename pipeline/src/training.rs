@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use limbeck_checkpoint::{Checkpoint, ManifestHeader, Parent, RunDirectory, content_hash, verify, write_atomically};
-use limbeck_config::{StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
+use limbeck_config::{Problem, StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::{Transformer, load_directory};
 use limbeck_train::{AdamW, Ending, Objective, Progress, Run, Trainer, load_optimizer};
@@ -13,7 +13,7 @@ use limbeck_train::{AdamW, Ending, Objective, Progress, Run, Trainer, load_optim
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
 use crate::interrupt::Interrupt;
-use crate::{check, device, source, tokenised};
+use crate::{check, device, prune, source, tokenised};
 
 /// One kind of training.
 pub struct Stage<'a> {
@@ -37,6 +37,8 @@ struct Start {
     model: Transformer,
     tokenizer: Tokenizer,
     parent: Option<Parent>,
+    /// What is still to be cut to the shape of `model`, whose weights are zero until then.
+    cut: Option<prune::Plan>,
 }
 
 /// Runs the stage; complete, it gives the final checkpoint's path.
@@ -50,7 +52,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let device = device::open(args.device)?;
     let precision = device::precision(config.train.precision, &device)?;
     config.train.precision = Some(precision);
-    let start = start(&config, &device.clone().autodiff())?;
+    let mut start = start(&config, &device)?;
     let train = tokenised::open(&config, &config.data.train, &start.tokenizer)?;
     let (objective, teacher) = (stage.objective)(&config, &start.tokenizer, &train, &device)?;
     let valid = match &config.data.valid[..] {
@@ -82,6 +84,11 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         eprintln!("{}: already complete", stage.kind.name());
         return Ok(Completion::Complete { path: Some(path.clone()) });
     }
+    let mut report = None;
+    if let (Some(plan), None) = (start.cut.take(), &resumed) {
+        let (model, cut) = plan.run(&config, &train, &device)?;
+        (start.model, report) = (model, Some(cut));
+    }
     let (mut trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
     trainer.model = trainer.model.with_precision(device::of_products(precision));
     let progress =
@@ -90,6 +97,9 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     write_atomically(&directory.path().join("config.toml"), &toml).map_err(Failure::usage)?;
     if let Some(before) = stage.before.filter(|_| done == 0) {
         before(&config, &trainer.model, &start.tokenizer, directory.path(), &device)?;
+    }
+    if let Some(report) = report {
+        report.write(directory.path())?;
     }
     let interrupt = Interrupt::listen()?;
     let run = Run {
@@ -122,7 +132,8 @@ fn open_directory(out: &Path, args: &TrainingArgs, config: &TrainingConfig) -> R
     Ok(open(out).map_err(Failure::usage)?.keep(config.train.keep_checkpoints))
 }
 
-fn start(config: &TrainingConfig, device: &Device) -> Result<Start, Failure> {
+fn start(config: &TrainingConfig, inner: &Device) -> Result<Start, Failure> {
+    let device = &inner.clone().autodiff();
     let named = config.data.tokenizer.as_deref().map(Tokenizer::load).transpose().map_err(Failure::usage)?;
     match (&config.start, &config.model, named) {
         (StartSection::Checkpoint { from }, _, named) => {
@@ -134,20 +145,29 @@ fn start(config: &TrainingConfig, device: &Device) -> Result<Start, Failure> {
                     .context("data.tokenizer is not the tokenizer of start.from")
                     .map_err(Failure::usage)?;
             }
-            Ok(Start { model: source.model, tokenizer: source.tokenizer, parent: Some(source.parent) })
+            Ok(Start { model: source.model, tokenizer: source.tokenizer, parent: Some(source.parent), cut: None })
+        }
+        (StartSection::Prune(section), _, named) => {
+            let (plan, tokenizer) = prune::Plan::open(section, named, config, inner)?;
+            let (model, parent) = (Transformer::zeros(plan.shape(), device), Some(plan.parent()));
+            Ok(Start { model, tokenizer, parent, cut: Some(plan) })
         }
         (StartSection::Random {}, Some(model), Some(tokenizer)) => {
-            let model = model.resolve(tokenizer.vocab_size(), config.data.sequence_length).map_err(|problems| {
-                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                Failure::usage(anyhow!("{}", lines.join("\n")))
-            })?;
-            Ok(Start { model: Transformer::new(&model, config.seed(), device), tokenizer, parent: None })
+            let model = model.resolve(tokenizer.vocab_size(), config.data.sequence_length).map_err(refused)?;
+            let model = Transformer::new(&model, config.seed(), device);
+            Ok(Start { model, tokenizer, parent: None, cut: None })
         }
         // Loading the config refuses it first.
         (StartSection::Random {}, _, _) => {
             Err(Failure::usage(anyhow!("random weights need [model] and data.tokenizer; hint: give both")))
         }
     }
+}
+
+/// Rules that only show once a model or a tokenizer is known.
+pub(crate) fn refused(problems: Vec<Problem>) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Failure::usage(anyhow!("{}", lines.join("\n")))
 }
 
 /// The checkpoint to go on from, of the same config, data and parents.

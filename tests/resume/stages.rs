@@ -28,17 +28,27 @@ const LENGTH: [&str; 8] = [
     "train.tokens_per_step=1152",
 ];
 
-/// `pretrain`, `sft`, `distill` and its control.
-pub(super) fn stages() -> [Stage; 4] {
+/// Cut to one of two blocks, and narrower everywhere.
+const PRUNED: [&str; 4] = [
+    "--set",
+    "model=",
+    "--set",
+    "start={kind=\"prune\", from=\"checkpoints/trial/teacher\", num_hidden_layers=1, hidden_size=14, intermediate_size=22, \
+     num_attention_heads=1, calibration_tokens=500}",
+];
+
+/// `pretrain`, `sft`, `distill`, its control, and a student that is cut from its teacher.
+pub(super) fn stages() -> [Stage; 5] {
     let stage = |command, more: &[&'static str]| Stage { command, arguments: [&LENGTH[..], more].concat() };
-    [stage("pretrain", &[]), stage("sft", &[]), stage("distill", &[]), stage("distill", &["--control"])]
+    let distill = |more| stage("distill", more);
+    [stage("pretrain", &[]), stage("sft", &[]), distill(&[]), distill(&["--control"]), distill(&PRUNED)]
 }
 
 impl Stage {
     /// What it is called in messages and directories.
     pub(super) fn name(&self) -> String {
-        let control = if self.arguments.contains(&"--control") { "-control" } else { "" };
-        format!("{}{control}", self.command)
+        let given = |argument, suffix| if self.arguments.contains(&argument) { suffix } else { "" };
+        format!("{}{}{}", self.command, given("--control", "-control"), given(PRUNED[1], "-pruned"))
     }
 
     /// The command that runs it in `run`.
@@ -69,6 +79,8 @@ pub(super) fn assert_equal(sandbox: &Sandbox, run: &str, whole: &str) -> anyhow:
     }
     assert_eq!(found, expected, "{run}");
     assert_eq!(metrics(sandbox, run)?, metrics(sandbox, whole)?, "{run}");
+    let cut = |run: &str| std::fs::read(sandbox.path(run).join("prune.json")).ok();
+    assert_eq!(cut(run), cut(whole), "{run}");
     assert_eq!(names(&sandbox.path(run))?, names(&sandbox.path(whole))?, "{run}");
     Ok(())
 }

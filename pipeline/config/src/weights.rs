@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::problem::Problem;
+use crate::prune::PruneSection;
 use crate::rules;
 
 /// `[start]`: where the weights come from.
@@ -18,6 +19,8 @@ pub enum StartSection {
         /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
         from: PathBuf,
     },
+    /// What matters most of the weights of a model directory.
+    Prune(PruneSection),
 }
 
 /// How far the student's distribution q is from the teacher's, p. The definitions are in `limbeck-loss`.
@@ -118,6 +121,14 @@ impl Divergence {
 }
 
 impl StartSection {
+    /// The model directory that it names.
+    pub fn from(&self) -> Option<&Path> {
+        match self {
+            Self::Random {} => None,
+            Self::Checkpoint { from } | Self::Prune(PruneSection { from, .. }) => Some(from),
+        }
+    }
+
     /// Checks what the section asks of `[model]` and `data.tokenizer`.
     pub(crate) fn check(&self, has_model: bool, has_tokenizer: bool, problems: &mut Vec<Problem>) {
         match self {
@@ -136,15 +147,24 @@ impl StartSection {
             }
             Self::Checkpoint { from } => {
                 check_directory("start.from", from, problems);
-                if has_model {
-                    problems.push(
-                        Problem::worded("model", "is given, but start.kind = `checkpoint` has its own shape")
-                            .reads("start")
-                            .hint("leave [model] out (--set model=), or use start.kind = `random`"),
-                    );
-                }
+                refuse_model("checkpoint", has_model, problems);
+            }
+            Self::Prune(section) => {
+                section.check(problems);
+                refuse_model("prune", has_model, problems);
             }
         }
+    }
+}
+
+/// What starts from a model has its shape.
+fn refuse_model(kind: &str, has_model: bool, problems: &mut Vec<Problem>) {
+    if has_model {
+        problems.push(
+            Problem::worded("model", format!("is given, but start.kind = `{kind}` has its own shape"))
+                .reads("start")
+                .hint("leave [model] out (--set model=), or use start.kind = `random`"),
+        );
     }
 }
 

@@ -289,6 +289,27 @@ pub enum DataError {
         /// Which tokens.
         difference: String,
     },
+    /// A tokenizer whose tokens cannot be told by their text.
+    #[error(
+        "tokenizer `{}` has {found}, must be a byte-level BPE to be restricted; hint: train a tokenizer of your own, with \
+         tokenizer.kind = `train`",
+        path.display()
+    )]
+    NotByteLevel {
+        /// The tokenizer.
+        path: PathBuf,
+        /// What does not fit.
+        found: String,
+    },
+    /// A tokenizer that is neither another one nor made from it.
+    #[error(
+        "the tokenizers differ, and it is not the other one restricted to some of its tokens: {difference}; hint: use the \
+         teacher's tokenizer, or make one from it with `prepare`: tokenizer.kind = `restrict`, tokenizer.from = the teacher"
+    )]
+    NotARestriction {
+        /// The first difference.
+        difference: String,
+    },
     /// No chat template where a conversation has to be rendered.
     #[error(
         "tokenizer `{}` has no chat template; \

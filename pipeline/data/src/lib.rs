@@ -55,5 +55,5 @@ pub use batch::{Batch, SegmentSpan};
 pub use error::DataError;
 pub use message::{Message, Role};
 pub use mixture::{EntryEvaluation, EntryReport, Mixture};
-pub use shard::{Progress, ProgressState};
+pub use shard::{Progress, ProgressState, token_counts};
 pub use tokenizer::{Tokenizer, TokenizerDifference};

@@ -5,10 +5,11 @@ use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
     AttentionPlan, HeadLayout, HeadNorms, Precision, attention, linear_add, linears, rotary_attention, split_heads,
-    swiglu_linear_add,
+    swiglu_composed, swiglu_linear_add,
 };
 
 use crate::cache::{Context, LayerCache};
+use crate::forward::{TracedBlock, TracedNorm};
 use crate::layers::{Linear, RmsNorm};
 
 /// Causal grouped-query attention; `qwen3` has a norm on every head's queries and keys.
@@ -50,9 +51,13 @@ impl Attention {
 
     /// `residual` plus attention over `input`, every token of the batch at once: `[rows, tokens, hidden_size]`.
     fn forward(&self, residual: Tensor<3>, input: Tensor<3>, pass: &Pass) -> Tensor<3> {
+        linear_add(residual, self.attended(input, pass), self.o_proj.weight.val(), pass.precision)
+    }
+
+    /// What the heads give to `o_proj`: `[rows, tokens, num_attention_heads * head_dim]`.
+    fn attended(&self, input: Tensor<3>, pass: &Pass) -> Tensor<3> {
         let projected = self.project(input, pass.precision);
-        let attended = rotary_attention(projected, self.norms(), self.layout, &pass.plan, pass.precision);
-        linear_add(residual, attended, self.o_proj.weight.val(), pass.precision)
+        rotary_attention(projected, self.norms(), self.layout, &pass.plan, pass.precision)
     }
 
     /// [`Attention::forward`] for the tokens that follow those in `cache`.
@@ -109,8 +114,12 @@ impl FeedForward {
 
     /// `residual` plus the layer's output.
     fn forward(&self, residual: Tensor<3>, input: Tensor<3>, precision: Precision) -> Tensor<3> {
-        let gate_up = linears(input, [&self.gate_proj, &self.up_proj].map(|layer| layer.weight.val()), precision);
-        swiglu_linear_add(residual, gate_up, self.down_proj.weight.val(), precision)
+        swiglu_linear_add(residual, self.gate_up(input, precision), self.down_proj.weight.val(), precision)
+    }
+
+    /// Gates and their factors side by side: `[rows, tokens, 2 * intermediate_size]`.
+    fn gate_up(&self, input: Tensor<3>, precision: Precision) -> Tensor<3> {
+        linears(input, [&self.gate_proj, &self.up_proj].map(|layer| layer.weight.val()), precision)
     }
 }
 
@@ -138,6 +147,18 @@ impl Block {
     pub(crate) fn forward(&self, hidden: Tensor<3>, pass: &Pass) -> Tensor<3> {
         let normed = self.input_layernorm.forward(hidden.clone());
         self.feed_forward(self.self_attn.forward(hidden, normed, pass), pass.precision)
+    }
+
+    /// [`Block::forward`], with what its matrices read on the way.
+    pub(crate) fn trace(&self, hidden: Tensor<3>, pass: &Pass) -> (Tensor<3>, TracedBlock) {
+        let precision = pass.precision;
+        let attention = TracedNorm::of(&self.input_layernorm, hidden.clone());
+        let heads = self.self_attn.attended(attention.after.clone(), pass);
+        let hidden = linear_add(hidden, heads.clone(), self.self_attn.o_proj.weight.val(), precision);
+        let feed_forward = TracedNorm::of(&self.post_attention_layernorm, hidden.clone());
+        let neurons = swiglu_composed(self.mlp.gate_up(feed_forward.after.clone(), precision));
+        let hidden = linear_add(hidden, neurons.clone(), self.mlp.down_proj.weight.val(), precision);
+        (hidden, TracedBlock { attention, heads, feed_forward, neurons })
     }
 
     /// [`Block::forward`] for the tokens that follow those in `cache`.

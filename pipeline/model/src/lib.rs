@@ -9,9 +9,11 @@
 
 mod block;
 mod cache;
+mod cut;
 mod directory;
 mod error;
 mod fingerprint;
+mod forward;
 mod generate;
 mod initialize;
 mod layers;
@@ -22,9 +24,11 @@ mod transformer;
 mod weights;
 
 pub use block::{Attention, Block, FeedForward};
+pub use cut::{BlockCut, Cut};
 pub use directory::{TokenIds, load_directory, read_config, write_config, write_directory};
 pub use error::ModelError;
 pub use fingerprint::fingerprint;
+pub use forward::{Forward, TracedBlock, TracedNorm};
 pub use generate::{Generation, generate};
 pub use initialize::initialize;
 pub use layers::{Embedding, Linear, RmsNorm};

@@ -3,25 +3,26 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use limbeck_config::ModelConfig;
-use limbeck_kernels::{AttentionPlan, Precision, embedding, linear};
+use limbeck_kernels::{Precision, embedding, linear};
 
-use crate::block::{Block, Pass};
+use crate::block::Block;
 use crate::cache::Cache;
+use crate::forward::Forward;
 use crate::initialize::initialize;
 use crate::layers::{Embedding, Linear, RmsNorm};
 
 /// What Hugging Face's files keep under `model.`.
 #[derive(Module, Debug)]
 pub struct Body {
-    embed_tokens: Embedding,
-    layers: Vec<Block>,
-    norm: RmsNorm,
+    pub(crate) embed_tokens: Embedding,
+    pub(crate) layers: Vec<Block>,
+    pub(crate) norm: RmsNorm,
 }
 
 /// A causal language model. Its parameters' paths are Hugging Face's names.
 #[derive(Module, Debug)]
 pub struct Transformer {
-    model: Body,
+    pub(crate) model: Body,
     /// `None` where the embedding is the output weight too.
     lm_head: Option<Linear>,
     #[module(skip)]
@@ -88,13 +89,9 @@ impl Transformer {
     /// - `positions`: the same, see [`AttentionPlan::new`]
     /// - output: `[rows * sequence_length, hidden_size]`
     pub fn hidden(&self, inputs: &[u32], positions: &[u32], sequence_length: usize) -> Tensor<2> {
-        let device = self.device();
-        let config = &self.config;
-        let plan = AttentionPlan::new(positions, sequence_length, config.head_dim, config.rope_theta, &device);
-        let hidden = embedding(self.model.embed_tokens.weight.val(), inputs, sequence_length);
-        let pass = Pass { plan, precision: self.precision };
-        let hidden = self.model.layers.iter().fold(hidden, |hidden, block| block.forward(hidden, &pass));
-        self.model.norm.forward(hidden).reshape([inputs.len(), config.hidden_size])
+        let (pass, hidden) = Forward::begin(self, inputs, positions, sequence_length);
+        let hidden = (0..self.config.num_hidden_layers).fold(hidden, |hidden, block| pass.block(block, hidden));
+        pass.end(hidden)
     }
 
     /// The logits of every token, for tests and short texts: training uses the loss head.

@@ -86,7 +86,8 @@ impl<'a> Judge<'a> {
         }
         let valid = tokenised::open(config, &config.data.valid, tokenizer)?;
         let from = config.teacher.as_ref().and_then(|section| section.from.as_deref());
-        let teacher = from.map(|from| teacher::model(config, from, tokenizer, device)).transpose()?;
+        let open = |from| teacher::model(config, from, tokenizer, device)?.gathered(config, &valid);
+        let teacher = from.map(open).transpose()?;
         Ok(Some(Self { config, valid, teacher }))
     }
 

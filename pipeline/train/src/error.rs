@@ -25,6 +25,15 @@ pub enum TrainError {
         /// The step, counted from 1.
         step: u64,
     },
+    /// A model that says nothing of the calibration data.
+    #[error(
+        "the model's loss on the calibration data is `{loss_nats}`, must be finite; hint: its weights are damaged, or its \
+         training went astray"
+    )]
+    Calibration {
+        /// Mean over the targets; not a number without any.
+        loss_nats: f64,
+    },
     /// The optimizer's state does not belong to the model.
     #[error("optimizer state `{0}` does not belong to the model; hint: the checkpoint's files were mixed")]
     OptimizerState(String),

@@ -1,5 +1,6 @@
 //! Loss on held-out data.
 
+use burn::tensor::Tensor;
 use limbeck_data::{Batch, Mixture};
 use limbeck_kernels::{Precision, loss_head_value};
 use limbeck_loss::cross_entropy_sum;
@@ -63,9 +64,13 @@ pub fn evaluate(model: &Transformer, data: &Mixture, rows_per_batch: usize, mut 
 
 /// Sums of batches are added up in 64 bits.
 fn loss_sum(model: &Transformer, batch: &Batch) -> f64 {
+    head_loss_sum(model, model.hidden(&batch.inputs, &batch.positions, batch.sequence_length), batch)
+}
+
+/// The sum of the cross-entropies of a batch from its last hidden states.
+pub(crate) fn head_loss_sum(model: &Transformer, hidden: Tensor<2>, batch: &Batch) -> f64 {
     let rows = TargetRows::of(batch, &model.device());
-    let hidden = rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
-    let sum = loss_head_value(hidden, model.output_weight(), model.precision(), |logits, chunk| {
+    let sum = loss_head_value(rows.select(hidden), model.output_weight(), model.precision(), |logits, chunk| {
         cross_entropy_sum(logits, rows.targets.clone().narrow(0, chunk.start, chunk.len()))
     });
     sum.map_or(0.0, |sum| f64::from(sum.into_scalar::<f32>()))

@@ -13,10 +13,12 @@ mod comparison;
 mod dashboard;
 mod error;
 mod evaluation;
+mod kept_mass;
 mod metrics;
 mod objective;
 mod optimizer;
 mod progress;
+mod prune;
 mod run;
 mod schedule;
 mod step;
@@ -27,10 +29,15 @@ pub use checkpoint::{load_optimizer, write_step};
 pub use comparison::{Comparison, compare};
 pub use error::TrainError;
 pub use evaluation::{Score, evaluate};
+pub use kept_mass::{KeptMass, kept_mass};
 pub use metrics::{Metrics, MetricsRow};
 pub use objective::{Distillation, NextToken, Objective, next_token_loss};
 pub use optimizer::{AdamW, GroupSettings, gradient_norm};
 pub use progress::{Display, Progress};
+pub use prune::{
+    BlockImportance, BlockReport, Calibration, Change, ChannelReport, PruneEvent, PruneReport, Pruned, RemovedBlock,
+    WidthImportance, calibration_loss, prune,
+};
 pub use run::{Ending, Run};
 pub use schedule::learning_rate;
 pub use step::{StepReport, Trainer};

@@ -19,7 +19,24 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     ("pretrain", &["data.valid="], "train.eval_every is `100`, needs data.valid"),
     ("pretrain", &["data.tokenizer="], "data.tokenizer is missing, start.kind = `random` needs one"),
     ("pretrain", &["model="], "model is missing, start.kind = `random` needs a shape"),
-    ("pretrain", &["start.kind=prune"], "start.kind is `\"prune\"`, must be one of `random`, `checkpoint`"),
+    ("pretrain", &["start.kind=cut"], "start.kind is `\"cut\"`, must be one of `random`, `checkpoint`, `prune`"),
+    ("sft", &["start={kind=\"prune\"}"], "start.from is missing"),
+    ("sft", &["start={kind=\"prune\", from=\"\"}"], "start.from is ``, must not be empty"),
+    (
+        "sft",
+        &["start={kind=\"prune\", from=\"x\", calibration_tokens=0}"],
+        "start.calibration_tokens is `0`, must be at least `1`",
+    ),
+    (
+        "sft",
+        &["start={kind=\"prune\", from=\"x\", num_hidden_layers=0}"],
+        "start.num_hidden_layers is `0`, must be at least `1`",
+    ),
+    (
+        "sft",
+        &["start={kind=\"prune\", from=\"x\", num_hiden_layers=1}"],
+        "start.num_hiden_layers is not a key of [start]; hint: did you mean `num_hidden_layers`",
+    ),
     ("sft", &["start.from=''"], "start.from is ``, must not be empty"),
     ("sft", &["data.train.0.prompt_column=q"], "data.train.0.completion_column is missing, goes with"),
     ("sft", &["data.train.0.completion_column=a"], "data.train.0.prompt_column is missing, goes with"),
@@ -142,6 +159,15 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
         "distill.scale_by_temperature_squared is `2`, must be `true` or `false`",
     ),
     ("prepare", &["tokenizer.vocab_size=299"], "tokenizer.vocab_size is `299`, must be at least `300`"),
+    ("prepare", &["tokenizer.vocab_size="], "tokenizer.vocab_size is missing, tokenizer.kind = `train` needs one"),
+    ("prepare", &["tokenizer.kind=cut"], "tokenizer.kind is `\"cut\"`, must be one of `train`, `restrict`"),
+    ("prepare", &["tokenizer.from=x"], "tokenizer.from is `x`, has no use with tokenizer.kind = `train`"),
+    ("prepare", &["tokenizer.kind=restrict"], "tokenizer.from is missing, tokenizer.kind = `restrict` needs one"),
+    (
+        "prepare",
+        &["tokenizer.kind=restrict", "tokenizer.from=data/tiny/tokenizer"],
+        "tokenizer.from is `data/tiny/tokenizer`, must be another directory than tokenizer.path",
+    ),
     ("prepare", &["corpus.valid_chats=0"], "corpus.valid_chats is `0`, must be at least `1`"),
     ("export-model", &["export.formats=[]"], "export.formats is `[]`, must not be empty"),
     (
@@ -177,6 +203,13 @@ fn a_checkpoint_brings_its_shape() {
           start.kind = `random`"
         ]
     );
+}
+
+#[test]
+fn what_is_cut_has_a_shape_already() {
+    let problems = refusals("distill", &["start={kind=\"prune\", from=\"x\", num_hidden_layers=1}"]);
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].starts_with("model is given, but start.kind = `prune` has its own shape"), "{problems:?}");
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn the_tiny_chain_hands_its_files_from_stage_to_stage() {
             assert_eq!(tokenizer, prepare.tokenizer.path.join("tokenizer.json"));
         }
         if let Some(model) = config.model {
-            let shape = model.resolve(prepare.tokenizer.vocab_size, config.data.sequence_length).unwrap();
+            let shape = model.resolve(prepare.tokenizer.vocab_size.unwrap(), config.data.sequence_length).unwrap();
             // Summed by hand from the shapes of the tensors.
             assert_eq!(shape.parameter_count(), if stage == "pretrain" { 918_912 } else { 213_632 });
         }

@@ -18,8 +18,8 @@ use crate::tokenizer::Tokenizer;
 /// Text that is tokenised in parallel at once. The order is the file's, whatever the number of threads.
 const CHUNK_BYTES: usize = 1 << 22;
 
-struct Encoded {
-    ids: Vec<u32>,
+pub(super) struct Encoded {
+    pub(super) ids: Vec<u32>,
     /// Empty where every token is a target.
     targets: Vec<bool>,
     bytes: u64,
@@ -58,7 +58,7 @@ pub(super) fn build(
     temporary.keep(path)
 }
 
-fn next_chunk(records: &mut Records) -> Result<Vec<Record>, DataError> {
+pub(super) fn next_chunk(records: &mut Records) -> Result<Vec<Record>, DataError> {
     let (mut chunk, mut bytes) = (Vec::new(), 0);
     while bytes < CHUNK_BYTES
         && let Some(record) = records.next()
@@ -74,7 +74,7 @@ fn next_chunk(records: &mut Records) -> Result<Vec<Record>, DataError> {
 }
 
 /// A document gets a begin token, so that its first token is a target too, and an end token to predict.
-fn encode(record: Record, tokenizer: &Tokenizer) -> Result<Encoded, DataError> {
+pub(super) fn encode(record: Record, tokenizer: &Tokenizer) -> Result<Encoded, DataError> {
     match record {
         Record::Document(text) => {
             let mut ids = vec![tokenizer.begin_of_text()];

@@ -4,6 +4,7 @@
 //! data, another tokenizer or another template is another shard.
 
 mod build;
+mod counts;
 mod format;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use crate::error::DataError;
 use crate::source::extension;
 use crate::tokenizer::Tokenizer;
 
+pub use self::counts::token_counts;
 pub(crate) use self::format::Shard;
 
 /// How far the tokenising of one file is.

@@ -48,6 +48,19 @@ impl TokenizerConfig {
         value.as_str().or_else(|| value.get("content")?.as_str())
     }
 
+    /// The same keys for other ids: `added_tokens_decoder` has one a key. Tokens without a new id go.
+    pub(super) fn with_ids(&self, id: impl Fn(&str) -> Option<u32>) -> TokenizerConfig {
+        let mut keys = self.0.clone();
+        if let Some(Value::Object(tokens)) = keys.get_mut("added_tokens_decoder") {
+            let renumbered = std::mem::take(tokens).into_iter().filter_map(|(_, token)| {
+                let id = id(token.get("content")?.as_str()?)?;
+                Some((id.to_string(), token))
+            });
+            *tokens = renumbered.collect();
+        }
+        TokenizerConfig(keys)
+    }
+
     /// The template kept in this file: a string, or a list in which one is called `default`.
     pub(super) fn chat_template(&self) -> Option<String> {
         match self.0.get("chat_template")? {

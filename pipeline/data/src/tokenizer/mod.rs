@@ -3,6 +3,8 @@
 mod bpe_training;
 mod config;
 mod difference;
+mod restricted;
+mod restriction;
 mod special;
 mod training;
 

@@ -93,7 +93,7 @@ fn first_tokens() -> (Vec<String>, [u32; 256]) {
 
 /// The character that stands for a byte in a byte-level vocabulary: itself where it prints, else the next one from
 /// U+0100 on (`bytes_to_unicode` of GPT-2's `encoder.py`).
-fn byte_char(byte: u8) -> char {
+pub(super) fn byte_char(byte: u8) -> char {
     let prints = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if prints(byte) {
         return char::from(byte);
