@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use limbeck_checkpoint::resolve;
 use limbeck_config::{LogitsCodec, StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::{CacheHeader, Capture, Fidelity, Identity, Shard};
@@ -14,7 +13,7 @@ use limbeck_train::{CaptureEnding, CaptureEvent};
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
 use crate::interrupt::Interrupt;
-use crate::{device, output, teacher, tokenised};
+use crate::{device, output, source, teacher, tokenised};
 
 /// Time between two lines of progress.
 const LINE_EVERY: Duration = Duration::from_secs(10);
@@ -76,16 +75,14 @@ fn paths(config: &TrainingConfig) -> Result<(PathBuf, PathBuf), Failure> {
 
 /// The tokenizer of what will be trained: without its weights, which capturing has no use for.
 fn tokenizer(config: &TrainingConfig) -> Result<Tokenizer, Failure> {
-    let tokenizer = match (&config.data.tokenizer, &config.start) {
-        (Some(path), _) => Tokenizer::load(path).map_err(anyhow::Error::from),
-        (None, StartSection::Checkpoint { from }) => {
-            let resolved = resolve(from).map_err(anyhow::Error::from);
-            resolved.and_then(|resolved| Ok(Tokenizer::from_directory(&resolved.path)?))
-        }
+    match (&config.data.tokenizer, &config.start) {
+        (Some(path), _) => source::tokenizer("data.tokenizer", path),
+        (None, StartSection::Checkpoint { from }) => source::tokenizer("start.from", from),
         // Loading the config refuses it first.
-        (None, StartSection::Random {}) => Err(anyhow!("data.tokenizer is missing; hint: name a `tokenizer.json`")),
-    };
-    tokenizer.map_err(Failure::usage)
+        (None, StartSection::Random {}) => {
+            Err(Failure::usage(anyhow!("data.tokenizer is missing; hint: name a `tokenizer.json`")))
+        }
+    }
 }
 
 fn header(
