@@ -36,3 +36,5 @@ mod shipped_configs;
 mod stages;
 /// Fixtures, batches, distances.
 mod support;
+/// Models that users have already: Hugging Face directories and GGUF files.
+mod teachers;
