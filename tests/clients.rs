@@ -1,10 +1,11 @@
-//! What other programs find in our files: a trained Qwen3 and a trained Llama, as a step directory, as an exported Hugging
+//! What other programs find in our files: a trained Qwen3, Llama and Qwen2, as a step directory, as an exported Hugging
 //! Face directory and as GGUF files, with what we say of each in the `expected*.json` of `tests/reference/check_*.py`.
 //!
 //! The files stay in `<target>/tmp/clients/<architecture>/`, where `.ci/clients` finds them. Where `LIMBECK_CLIENTS` names
 //! a Python that has what `.ci/run` installs, llama.cpp and mlx-lm open them here.
 
 mod files;
+mod teacher;
 mod texts;
 
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ use limbeck_data::Tokenizer;
 use limbeck_export::compare;
 use limbeck_model::load_directory;
 use serde_json::Value;
+
+pub(crate) use self::texts::texts as fuzzed_texts;
 
 use self::files::{EXPORTS, Export, GREEDY_TOKENS, files, last_logits, read_model};
 use crate::support::project::source_root;

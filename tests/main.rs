@@ -38,5 +38,7 @@ mod shipped_configs;
 mod stages;
 /// Fixtures, batches, distances.
 mod support;
+/// Models that users have already: Hugging Face directories and GGUF files.
+mod teachers;
 /// A student with some of its teacher's tokens.
 mod vocabulary;

@@ -42,7 +42,7 @@ fn softmax(logits: &[f32]) -> Vec<f64> {
 
 #[test]
 fn the_gathered_teacher_is_the_teacher_given_that_the_next_token_is_kept() -> anyhow::Result<()> {
-    for architecture in [Architecture::Qwen3, Architecture::Llama] {
+    for architecture in [Architecture::Qwen3, Architecture::Llama, Architecture::Qwen2] {
         let teacher = teacher(architecture)?;
         let vocab_size = teacher.config().vocab_size;
         let ids = kept(vocab_size);

@@ -77,7 +77,7 @@ fn paths(config: &TrainingConfig) -> Result<(PathBuf, PathBuf), Failure> {
 /// The tokenizer of what will be trained: without its weights, which capturing has no use for.
 fn tokenizer(config: &TrainingConfig) -> Result<Tokenizer, Failure> {
     match (&config.data.tokenizer, config.start.from()) {
-        (Some(path), _) => Tokenizer::load(path).map_err(Failure::usage),
+        (Some(path), _) => source::tokenizer("data.tokenizer", path),
         (None, Some(from)) => source::tokenizer("start.from", from),
         // Loading the config refuses it first.
         (None, None) => Err(Failure::usage(anyhow!("data.tokenizer is missing; hint: name a `tokenizer.json`"))),

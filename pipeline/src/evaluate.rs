@@ -16,8 +16,11 @@ use crate::failure::{Completion, Failure};
 use crate::generate::{answer_text, chat_prompt};
 use crate::{output, source, tokenised};
 
-/// Rows of a forward pass.
+/// Rows of a forward pass at most.
 const ROWS: usize = 16;
+
+/// Tokens of a forward pass: fewer rows where they are long, as those of models from elsewhere are.
+const TOKENS: usize = 16_384;
 
 /// Tokens that an answer has room for.
 const ANSWER_TOKENS: usize = 64;
@@ -34,8 +37,8 @@ pub enum Kind {
 /// Arguments of `evaluate`.
 #[derive(Args, Clone, Debug)]
 pub struct EvaluateArgs {
-    /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
-    #[arg(long, value_name = "DIR")]
+    /// A step directory, a run directory (its newest valid step), a Hugging Face directory, or a GGUF file.
+    #[arg(long, value_name = "PATH")]
     pub from: PathBuf,
     /// A file, a directory or a glob of .parquet, .jsonl or .txt files.
     #[arg(long, value_name = "PATH")]
@@ -85,7 +88,8 @@ pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
         Mixture::open(entries, &source.tokenizer, sequence_length, 0, &args.cache, &|_| ()).map_err(Failure::usage)?;
     tokenised::warn(&mixture);
     let mut result = json!({ "model": source.path, "data": args.data });
-    for score in evaluate(&source.model, &mixture, ROWS, || ()) {
+    let rows = (TOKENS / sequence_length).clamp(1, ROWS);
+    for score in evaluate(&source.model, &mixture, rows, || ()) {
         result["loss_nats"] = json!(score.loss_nats());
         result["bits_per_byte"] = json!(score.bits_per_byte());
         result["target_tokens"] = json!(score.target_tokens);

@@ -7,11 +7,9 @@ use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use clap::Args;
 use limbeck_checkpoint::{Parent, write_atomically};
-use limbeck_config::{ExportConfig, ExportFormat, ModelConfig, load, to_toml};
-use limbeck_export::{Agreement, GgufType, compare, read_gguf, write_gguf};
-use limbeck_model::{
-    NamedTensors, TokenIds, Transformer, load_directory, load_parameters, parameters, write_directory,
-};
+use limbeck_config::{ExportConfig, ExportFormat, load, to_toml};
+use limbeck_export::{Agreement, GgufType, compare, write_gguf};
+use limbeck_model::{TokenIds, Transformer, parameters, write_directory};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::ConfigArgs;
@@ -184,18 +182,36 @@ fn write(format: ExportFormat, source: &Source, path: &Path, device: &Device) ->
     let kind = match format {
         ExportFormat::HuggingFace => {
             write_hugging_face(source, path)?;
-            return Ok(load_directory(path, device)?);
+            return source::model_at(path, device);
         }
         ExportFormat::GgufF32 => GgufType::F32,
         ExportFormat::GgufF16 => GgufType::F16,
         ExportFormat::GgufQ8_0 => GgufType::Q8_0,
     };
-    let report = write_gguf(path, source.model.config(), &parameters(&source.model), &source.path, kind)?;
+    let report = with_tokenizer_files(source, path, |files| {
+        Ok(write_gguf(path, source.model.config(), &parameters(&source.model), files, kind)?)
+    })?;
     for note in report.notes {
         eprintln!("note: {note}");
     }
-    let (config, tensors): (ModelConfig, NamedTensors) = read_gguf(path)?;
-    Ok(load_parameters(Transformer::zeros(&config, device), tensors)?)
+    source::model_at(path, device)
+}
+
+/// Gives `write` a directory with the source's tokenizer: the source, or, where that is one file, another beside `path` for
+/// as long as it is needed.
+fn with_tokenizer_files<T>(
+    source: &Source,
+    path: &Path,
+    write: impl FnOnce(&Path) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    if source.path.is_dir() {
+        return write(&source.path);
+    }
+    let files = path.with_extension("tokenizer.tmp");
+    source.tokenizer.save(&files)?;
+    let written = write(&files);
+    std::fs::remove_dir_all(&files)?;
+    written
 }
 
 /// Files first under another name, so that a directory of this name is whole.

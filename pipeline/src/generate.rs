@@ -14,8 +14,8 @@ use crate::{output, source};
 /// Arguments of `generate`.
 #[derive(Args, Clone, Debug)]
 pub struct GenerateArgs {
-    /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
-    #[arg(long, value_name = "DIR")]
+    /// A step directory, a run directory (its newest valid step), a Hugging Face directory, or a GGUF file.
+    #[arg(long, value_name = "PATH")]
     pub from: PathBuf,
     /// Text to go on from; may be given several times, then all are continued as one batch.
     #[arg(long, value_name = "TEXT")]

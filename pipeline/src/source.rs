@@ -1,18 +1,19 @@
-//! Models that a config or a command names by path.
+//! Models and tokenizers that a config or a command names by path.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use burn::tensor::Device;
-use limbeck_checkpoint::{Parent, resolve};
+use limbeck_checkpoint::{Parent, Resolved, is_gguf, resolve};
 use limbeck_data::Tokenizer;
-use limbeck_model::{Transformer, load_directory};
+use limbeck_export::{read_gguf, read_gguf_tokenizer};
+use limbeck_model::{Transformer, load_directory, load_parameters};
 
 use crate::failure::Failure;
 
 /// A model with its tokenizer.
 pub struct Source {
-    /// The model directory.
+    /// The model directory, or the GGUF file.
     pub path: PathBuf,
     /// The model.
     pub model: Transformer,
@@ -40,42 +41,65 @@ impl Source {
     }
 }
 
-/// Loads a step directory, a run directory's newest valid step, or a Hugging Face directory. `key` is what named it.
+/// Loads a step directory, a run directory's newest valid step, a Hugging Face directory, or a GGUF file. `key` is what
+/// named it.
 ///
 /// # Errors
 /// If nothing valid is there, or its tokenizer has more entries than the model has rows.
 pub fn open(key: &str, path: &Path, device: &Device) -> Result<Source, Failure> {
     let load = || -> anyhow::Result<Source> {
-        let resolved = resolve(path)?;
-        for skipped in &resolved.skipped {
-            eprintln!("warning: {skipped}");
-        }
-        let tokenizer = Tokenizer::from_directory(&resolved.path)?;
-        let model = load_directory(&resolved.path, device)?;
+        let path = found(path)?;
+        let tokenizer = tokenizer_at(&path)?;
+        let model = model_at(&path, device)?;
         let (entries, rows) = (tokenizer.vocab_size(), model.config().vocab_size);
         if entries > rows {
             return Err(anyhow!(
                 "`{}`: its tokenizer has `{entries}` entries, must be at most the model's vocab_size = `{rows}`; hint: \
                  the tokenizer belongs to another model",
-                resolved.path.display()
+                path.display()
             ));
         }
-        Ok(Source { parent: Parent::of(&resolved.path)?, path: resolved.path, model, tokenizer })
+        Ok(Source { parent: Parent::of(&path)?, path, model, tokenizer })
     };
     load().with_context(|| format!("{key} is `{}`", path.display())).map_err(Failure::usage)
 }
 
-/// The tokenizer of what [`open`] opens, without its weights, or of a `tokenizer.json` or a directory that holds one. `key`
-/// is what named it.
+/// Loads a `tokenizer.json`, that of a directory, or that of anything that [`open`] takes. `key` is what named it.
 ///
 /// # Errors
-/// If there is none.
+/// If there is none, or it cannot be read.
 pub fn tokenizer(key: &str, path: &Path) -> Result<Tokenizer, Failure> {
     let load = || -> anyhow::Result<Tokenizer> {
-        if path.is_file() || path.join("tokenizer.json").is_file() {
-            return Ok(Tokenizer::load(path)?);
+        if is_gguf(path) || (path.is_dir() && !path.join("tokenizer.json").exists()) {
+            tokenizer_at(&found(path)?)
+        } else {
+            Ok(Tokenizer::load(path)?)
         }
-        Ok(Tokenizer::from_directory(resolve(path)?.path)?)
     };
     load().with_context(|| format!("{key} is `{}`", path.display())).map_err(Failure::usage)
+}
+
+/// Where the model is; says on stderr what was passed over.
+fn found(path: &Path) -> anyhow::Result<PathBuf> {
+    let Resolved { path, skipped, .. } = resolve(path)?;
+    for skipped in &skipped {
+        eprintln!("warning: {skipped}");
+    }
+    Ok(path)
+}
+
+fn tokenizer_at(path: &Path) -> anyhow::Result<Tokenizer> {
+    Ok(if is_gguf(path) { read_gguf_tokenizer(path)? } else { Tokenizer::from_directory(path)? })
+}
+
+/// The model of a directory or a GGUF file.
+///
+/// # Errors
+/// If a file is missing or malformed, or the decoder cannot run it.
+pub fn model_at(path: &Path, device: &Device) -> anyhow::Result<Transformer> {
+    if !is_gguf(path) {
+        return Ok(load_directory(path, device)?);
+    }
+    let (config, tensors) = read_gguf(path)?;
+    Ok(load_parameters(Transformer::zeros(&config, device), tensors)?)
 }

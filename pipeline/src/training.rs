@@ -134,7 +134,7 @@ fn open_directory(out: &Path, args: &TrainingArgs, config: &TrainingConfig) -> R
 
 fn start(config: &TrainingConfig, inner: &Device) -> Result<Start, Failure> {
     let device = &inner.clone().autodiff();
-    let named = config.data.tokenizer.as_deref().map(Tokenizer::load).transpose().map_err(Failure::usage)?;
+    let named = config.data.tokenizer.as_deref().map(|path| source::tokenizer("data.tokenizer", path)).transpose()?;
     match (&config.start, &config.model, named) {
         (StartSection::Checkpoint { from }, _, named) => {
             let source = source::open("start.from", from, device)?;

@@ -32,7 +32,7 @@ fn a_model_that_is_not_there_is_named_with_its_key() -> anyhow::Result<()> {
     refused(&sandbox, "distill", &[], &[&missing("teacher.from"), "does not exist", "hint: "])?;
     refused(&sandbox, "export-model", &[], &[&missing("export.from"), "does not exist", "hint: "])?;
     let generate = sandbox.run("generate", &["--from", "data", "--prompt", "a"])?;
-    generate.refused(2, &["--from is `data`", "`data` holds neither `config.json` with `model.safetensors`", "hint: "])
+    generate.refused(2, &["--from is `data`", "`data` is no .gguf file and holds neither `config.json`", "hint: "])
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn foreign_directories_are_refused_by_what_is_wrong_in_them() -> anyhow::Result<
     broken("tokens", "tokenizer.json", "{", "", "`tokens/tokenizer.json` is not a readable tokenizer")?;
     broken("words", "tokenizer.json", "<|endoftext|>", "<|end|>", "has no begin-of-text token")?;
     broken("narrow", "config.json", "\"hidden_size\": 18", "\"hidden_size\": 16", "has shape `[")?;
-    let (huge, message) = ("\"vocab_size\": 4000000000", "parameters, model.safetensors beside it holds `12218`");
+    let (huge, message) = ("\"vocab_size\": 4000000000", "parameters, the weights beside it hold `12218`");
     broken("huge", "config.json", "\"vocab_size\": 420", huge, message)
 }
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use burn::tensor::Device;
+use limbeck::source::model_at;
 use limbeck_config::Architecture;
 use limbeck_data::Tokenizer;
-use limbeck_export::read_gguf;
-use limbeck_model::{Generation, Sampling, Transformer, generate, load_directory, load_parameters};
-use serde_json::json;
+use limbeck_model::{Generation, Sampling, Transformer, generate, load_directory};
+use serde_json::{Value, json};
 
 use super::texts::{prompts, token_facts};
 use crate::support::project::Project;
@@ -44,10 +44,10 @@ pub(super) struct Files {
     pub(super) export: PathBuf,
 }
 
-/// The files of both architectures, made once.
+/// The files of all architectures, made once.
 pub(super) fn files() -> anyhow::Result<&'static [Files]> {
     static FILES: OnceLock<anyhow::Result<Vec<Files>>> = OnceLock::new();
-    let make = || [Architecture::Qwen3, Architecture::Llama].into_iter().map(make_files).collect();
+    let make = || [Architecture::Qwen3, Architecture::Llama, Architecture::Qwen2].into_iter().map(make_files).collect();
     FILES.get_or_init(make).as_ref().map(Vec::as_slice).map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
@@ -58,6 +58,8 @@ fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
     let (name, shape) = match architecture {
         Architecture::Qwen3 => ("qwen3", [96, 160, 3, 4, 2, 32]),
         Architecture::Llama => ("llama", [128, 224, 2, 8, 2, 32]),
+        // mlx-lm takes `hidden_size / heads` for the width of a Qwen2's heads.
+        Architecture::Qwen2 => ("qwen2", [128, 192, 2, 4, 2, 32]),
     };
     let project = Project::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name))?;
     let corpus = ["train_documents=600", "valid_documents=20", "train_chats=200", "valid_chats=20"];
@@ -95,23 +97,33 @@ fn write_expected(files: &Files) -> anyhow::Result<()> {
             None => load_directory(&files.step, &Device::flex())?,
             Some(_) => read_model(&files.export.join(file))?,
         };
-        let mut facts = tokens.clone();
-        facts["prompts"] = json!(prompts);
-        facts["log_probs_last"] =
-            json!(prompts.iter().map(|prompt| log_probs_last(&model, prompt)).collect::<Vec<_>>());
+        let mut facts = facts(&model, tokens.clone(), &prompts, tolerance, kl_tolerance);
         facts["greedy"] = json!(greedy(&model, &prompts)?);
-        facts["tolerance"] = json!(tolerance);
-        if let Some(kl_tolerance) = kl_tolerance {
-            facts["kl_tolerance"] = json!(kl_tolerance);
-        }
         fs::write(files.root.join(expected), facts.to_string())?;
     }
     Ok(())
 }
 
+/// `tokens` with what the model says after the prompts, and how far others may be from it.
+pub(super) fn facts(
+    model: &Transformer,
+    tokens: Value,
+    prompts: &[Vec<u32>],
+    tolerance: f64,
+    kl_tolerance: Option<f64>,
+) -> Value {
+    let mut facts = tokens;
+    facts["prompts"] = json!(prompts);
+    facts["log_probs_last"] = json!(prompts.iter().map(|prompt| log_probs_last(model, prompt)).collect::<Vec<_>>());
+    facts["tolerance"] = json!(tolerance);
+    if let Some(kl_tolerance) = kl_tolerance {
+        facts["kl_tolerance"] = json!(kl_tolerance);
+    }
+    facts
+}
+
 pub(super) fn read_model(gguf: &Path) -> anyhow::Result<Transformer> {
-    let (config, tensors) = read_gguf(gguf)?;
-    Ok(load_parameters(Transformer::zeros(&config, &Device::flex()), tensors)?)
+    model_at(gguf, &Device::flex())
 }
 
 /// The last row of the logits of `tokens`.

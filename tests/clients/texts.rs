@@ -47,10 +47,25 @@ pub(super) fn token_facts(tokenizer: &Tokenizer) -> anyhow::Result<Value> {
     let texts = texts();
     let ids = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
     let chats = chats().into_iter().map(|messages| {
-        let text = tokenizer.render_chat(&messages, true)?;
-        Ok(json!({ "messages": messages, "text": text }))
+        let (text, ids) = (tokenizer.render_chat(&messages, true)?, tokenizer.encode_prompt(&messages)?);
+        Ok(json!({ "messages": messages, "text": text, "ids": ids }))
     });
-    Ok(json!({ "texts": texts, "text_ids": ids, "chats": chats.collect::<anyhow::Result<Vec<_>>>()? }))
+    let plain = plain_texts(&texts);
+    let plain_ids = plain.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({
+        "texts": texts, "text_ids": ids, "chats": chats.collect::<anyhow::Result<Vec<_>>>()?,
+        "plain_texts": plain, "plain_text_ids": plain_ids,
+    }))
+}
+
+/// Some of the texts with the text of a special token in the middle.
+fn plain_texts(texts: &[String]) -> Vec<String> {
+    let special = ["<|im_end|>", " <|im_start|>user\n", "<|endoftext|>", "\n<|endoftext|> "];
+    let with = |(index, text): (usize, &String)| {
+        let middle = text.char_indices().nth(text.chars().count() / 2).map_or(0, |(place, _)| place);
+        [&text[..middle], special[index % special.len()], &text[middle..]].concat()
+    };
+    texts.iter().step_by(10).enumerate().map(with).collect()
 }
 
 fn chats() -> Vec<Vec<Message>> {
@@ -67,7 +82,7 @@ fn chats() -> Vec<Vec<Message>> {
 }
 
 /// Pieces in any order, and letters of any script; none has the text of a special token.
-fn texts() -> Vec<String> {
+pub(crate) fn texts() -> Vec<String> {
     let pieces: Vec<&str> = PIECES.split(' ').chain(BLANKS).collect();
     let mut numbers = Numbers::new(20_261);
     let mut text = |index: usize| -> String {

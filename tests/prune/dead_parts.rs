@@ -92,7 +92,7 @@ fn most_likely(model: &Transformer, batch: &Batch) -> Vec<u32> {
 
 #[test]
 fn what_contributes_nothing_is_what_goes_and_the_logits_stay() -> anyhow::Result<()> {
-    for architecture in [Architecture::Qwen3, Architecture::Llama] {
+    for architecture in [Architecture::Qwen3, Architecture::Llama, Architecture::Qwen2] {
         let teacher = with_dead_parts(architecture)?;
         let config = teacher.config().clone();
         let mut calibration = documents(7, 4, 23, config.vocab_size);

@@ -11,7 +11,8 @@ but `prompts`:
   log_probs_last  [[float]]  natural log of the probabilities of the token after each prompt, over the whole vocabulary
   greedy          [[id]]     greedy continuation of each prompt
   texts, text_ids [str], [[id]]   texts and their tokens, special tokens in them recognised
-  chats           [{"messages": [{"role", "content"}], "text": str}]   rendered with a generation prompt
+  plain_texts, plain_text_ids     the same, special tokens in them taken for text
+  chats           [{"messages": [{"role", "content"}], "text": str, "ids": [id]}]   rendered with a generation prompt
   tolerance       float      largest difference of a log-probability, default 1e-4
   kl_tolerance    float      if given, KL(ours || llama.cpp) in nats must be below it, and differences are only printed
 
@@ -76,8 +77,9 @@ class Client:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
-    def tokenize(self, text):
-        return self.post("/tokenize", {"content": text, "add_special": False, "parse_special": True})["tokens"]
+    def tokenize(self, text, parse_special=True):
+        body = {"content": text, "add_special": False, "parse_special": parse_special}
+        return self.post("/tokenize", body)["tokens"]
 
     def render(self, messages):
         return self.post("/apply-template", {"messages": messages})["prompt"]
@@ -133,10 +135,10 @@ def check_greedy(client, expected, tolerance):
     print(f"greedy: {len(expected.get('greedy', []))} continuations, {steps} tokens")
 
 
-def check_texts(client, texts, text_ids, origin):
+def check_texts(client, texts, text_ids, origin, parse_special=True):
     different = 0
     for text, ours in zip(texts, text_ids):
-        theirs = client.tokenize(text)
+        theirs = client.tokenize(text, parse_special)
         if theirs != ours:
             different += 1
             if different <= 5:
@@ -151,6 +153,8 @@ def check_chats(client, chats):
         theirs = client.render(chat["messages"])
         if theirs != chat["text"]:
             yield f"chat template: llama.cpp renders {theirs!r}, we render {chat['text']!r}"
+        elif "ids" in chat and client.tokenize(theirs) != chat["ids"]:
+            yield f"chat template: llama.cpp has {client.tokenize(theirs)} for {theirs!r}, we have {chat['ids']}"
     print(f"chat template: {len(chats)} chats")
 
 
@@ -216,6 +220,8 @@ def differences(arguments):
     yield from check_log_probs(client, expected, tolerance)
     yield from check_greedy(client, expected, tolerance)
     yield from check_texts(client, expected.get("texts", []), expected.get("text_ids", []), "Limbeck")
+    plain = expected.get("plain_texts", []), expected.get("plain_text_ids", [])
+    yield from check_texts(client, *plain, "Limbeck, special tokens as text", parse_special=False)
     yield from check_chats(client, expected.get("chats", []))
     if arguments.hugging_face:
         reader = gguf.GGUFReader(arguments.gguf)

@@ -1,4 +1,4 @@
-"""Writes parity/{qwen3,llama}.{safetensors,json}: what transformers and PyTorch make of two small models.
+"""Writes parity/{qwen3,llama,qwen2}.{safetensors,json}: what transformers and PyTorch make of three small models.
 
     python make_parity_fixtures.py
 
@@ -16,8 +16,16 @@ import safetensors
 import safetensors.torch
 import torch
 import transformers
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers.models.llama import modeling_llama
+from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
 
 OUTPUT = Path(__file__).parent / "parity"
@@ -63,10 +71,24 @@ MODELS = {
         "tie_word_embeddings": False,
         "max_position_embeddings": 64,
     },
+    "qwen2": {
+        "vocab_size": 83,
+        "hidden_size": 40,
+        "intermediate_size": 46,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 10,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 20000.0,
+        "tie_word_embeddings": True,
+        "max_position_embeddings": 64,
+    },
 }
 CLASSES = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, modeling_qwen3),
     "llama": (LlamaConfig, LlamaForCausalLM, modeling_llama),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM, modeling_qwen2),
 }
 
 
@@ -100,7 +122,9 @@ def draw_weights(name, generator):
     weights = {}
     for key, parameter in build(name, draw_nothing(name), torch.float32).named_parameters():
         noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        if parameter.dim() == 1:
+        if key.endswith(".bias"):
+            value = 0.5 * noise
+        elif parameter.dim() == 1:
             value = 1 + 0.3 * noise
         elif "embed" in key or "lm_head" in key:
             value = 0.4 * noise

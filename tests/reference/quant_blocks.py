@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes pipeline/quant/tests/golden/: floats, and the bytes that the `gguf` package makes of them.
+"""Writes pipeline/quant/tests/golden/: floats, and the bytes that the `gguf` package makes of them; for K-quants, which it
+decodes alone, drawn bytes and what it makes of those.
 
 Made with: Python 3.11.7, numpy 2.4.6, gguf 0.19.0, on x86-64.
 Run: python3 tests/reference/quant_blocks.py pipeline/quant/tests/golden
@@ -12,6 +13,7 @@ import gguf
 import numpy as np
 
 ROW_SIZE = 96  # three blocks
+K_ROWS, K_BLOCKS = 5, 2
 
 
 def rows():
@@ -45,14 +47,29 @@ def rows():
     return np.array(result).astype(np.float32)
 
 
+def k_blocks(kind, halves):
+    """[rows, bytes]: drawn blocks with the binary16 scales at `halves` (bytes from the start of a block) between 1e-4 and 1."""
+    random = np.random.default_rng(20261122 + kind.value)
+    _, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = random.integers(0, 256, (K_ROWS * K_BLOCKS, size), dtype=np.uint8)
+    for place in halves:
+        scales = (10.0 ** random.uniform(-4.0, 0.0, len(blocks))).astype(np.float16)
+        blocks[:, place : place + 2] = scales.view(np.uint8).reshape(-1, 2)
+    return blocks.reshape(K_ROWS, -1)
+
+
 def main():
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     values = rows()
     (directory / "values.f32").write_bytes(values.tobytes())
     kinds = gguf.GGMLQuantizationType
-    for kind in (kinds.F16, kinds.BF16, kinds.Q8_0, kinds.Q4_0):
+    for kind in (kinds.F16, kinds.BF16, kinds.Q8_0, kinds.Q4_0, kinds.Q4_1):
         encoded = gguf.quants.quantize(values, kind)
+        (directory / f"{kind.name.lower()}.bytes").write_bytes(encoded.tobytes())
+        (directory / f"{kind.name.lower()}.decoded.f32").write_bytes(gguf.quants.dequantize(encoded, kind).tobytes())
+    for kind, halves in ((kinds.Q4_K, (0, 2)), (kinds.Q5_K, (0, 2)), (kinds.Q6_K, (208,))):
+        encoded = k_blocks(kind, halves)
         (directory / f"{kind.name.lower()}.bytes").write_bytes(encoded.tobytes())
         (directory / f"{kind.name.lower()}.decoded.f32").write_bytes(gguf.quants.dequantize(encoded, kind).tobytes())
 

@@ -39,9 +39,9 @@ pub(crate) struct Greedy {
     pub(crate) continuation: Vec<u32>,
 }
 
-/// The fixtures: `qwen3` and `llama`.
+/// The fixtures: `qwen3`, `llama` and `qwen2`.
 pub(crate) fn fixtures() -> anyhow::Result<Vec<Fixture>> {
-    ["qwen3", "llama"].into_iter().map(Fixture::open).collect()
+    ["qwen3", "llama", "qwen2"].into_iter().map(Fixture::open).collect()
 }
 
 impl Fixture {

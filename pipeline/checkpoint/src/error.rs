@@ -61,15 +61,15 @@ pub enum CheckpointError {
         found: String,
     },
     /// A path that does not exist.
-    #[error("`{}` does not exist; hint: give a step directory, a run directory or a model directory", path.display())]
+    #[error("`{}` does not exist; hint: give a step directory, a run directory, a model directory or a .gguf file", path.display())]
     NotFound {
         /// The path.
         path: PathBuf,
     },
     /// A path that holds no model.
     #[error(
-        "`{}` holds neither `config.json` with `model.safetensors` nor a `step-*` directory; \
-         hint: give a step directory, a run directory with a finished save, or a model directory",
+        "`{}` is no .gguf file and holds neither `config.json` with `model.safetensors` (or its index) nor a `step-*` \
+         directory; hint: give a step directory, a run directory with a finished save, a model directory, or a .gguf file",
         path.display()
     )]
     NotAModel {

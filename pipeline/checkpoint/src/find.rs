@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::CheckpointError;
-use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest};
+use crate::manifest::{FileEntry, MANIFEST_FILE, Manifest, WEIGHTS_FILE, WEIGHTS_INDEX};
 
 /// A step directory that verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +44,9 @@ pub struct Newest {
 /// Where a model is.
 #[derive(Debug)]
 pub struct Resolved {
-    /// The model directory.
+    /// The model directory, or the GGUF file.
     pub path: PathBuf,
-    /// What it says about itself; `None` for a model directory that we did not write.
+    /// What it says about itself; `None` for a model that we did not write.
     pub manifest: Option<Manifest>,
     /// Newer checkpoints of the run that do not verify.
     pub skipped: Vec<Skipped>,
@@ -95,8 +95,9 @@ fn check_size(path: PathBuf, expected: u64) -> Result<(), CheckpointError> {
     }
 }
 
-/// The model directory that `path` means: a step directory (verified), a run directory (its newest step that
-/// verifies), or any directory with `config.json` and `model.safetensors`. Takes no lock: the run may be going on.
+/// The model that `path` means: a step directory (verified), a run directory (its newest step that verifies), any
+/// directory with `config.json` and weights in one file or with an index, or a `.gguf` file. Takes no lock: the run may be
+/// going on.
 ///
 /// # Errors
 /// There is no model, or the step or all steps of the run are damaged.
@@ -108,10 +109,16 @@ pub fn resolve(path: &Path) -> Result<Resolved, CheckpointError> {
         let manifest = verify(path)?;
         return Ok(Resolved { path: path.to_owned(), manifest: Some(manifest), skipped: Vec::new() });
     }
-    if path.join("config.json").is_file() && path.join("model.safetensors").is_file() {
+    let weights = [WEIGHTS_FILE, WEIGHTS_INDEX].iter().any(|name| path.join(name).is_file());
+    if is_gguf(path) || (path.join("config.json").is_file() && weights) {
         return Ok(Resolved { path: path.to_owned(), manifest: None, skipped: Vec::new() });
     }
     resolve_run(path)
+}
+
+/// Whether `path` is a GGUF file, by its name.
+pub fn is_gguf(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
 fn resolve_run(path: &Path) -> Result<Resolved, CheckpointError> {

@@ -36,7 +36,7 @@ mod run;
 
 pub use atomic::{write_atomically, write_atomically_with};
 pub use error::CheckpointError;
-pub use find::{Checkpoint, Newest, Resolved, Skipped, resolve, verify};
+pub use find::{Checkpoint, Newest, Resolved, Skipped, is_gguf, resolve, verify};
 pub use manifest::{FORMAT_VERSION, FileEntry, MANIFEST_FILE, Manifest, ManifestHeader, Parent, content_hash};
 pub use run::RunDirectory;
 

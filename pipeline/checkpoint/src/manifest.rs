@@ -15,25 +15,53 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Name of the manifest in a step directory.
 pub const MANIFEST_FILE: &str = "manifest.json";
 
-/// A model directory that a run was made from.
+/// Weights in one file.
+pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
+
+/// Which of several files has which weights.
+pub(crate) const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
+
+/// A model that a run was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Parent {
-    /// The directory, as the run's config or command line gave it.
+    /// The directory or GGUF file, as the run's config or command line gave it.
     pub path: String,
-    /// BLAKE3 of its `manifest.json`, which holds the hashes of the rest; without one, of its `model.safetensors`.
+    /// BLAKE3 of its `manifest.json`, which holds the hashes of the rest; without one, of its `model.safetensors`, of the names and hashes of several such files, or of the GGUF file.
     pub hash: String,
 }
 
 impl Parent {
-    /// The directory at `path`, hashed.
+    /// The model directory or file at `path`, hashed: its manifest, else its weights.
     ///
     /// # Errors
-    /// Neither `manifest.json` nor `model.safetensors` can be read.
+    /// None of these can be read.
     pub fn of(path: &Path) -> Result<Self, CheckpointError> {
-        let manifest = path.join(MANIFEST_FILE);
-        let file = if manifest.is_file() { manifest } else { path.join("model.safetensors") };
-        Ok(Self { path: path.display().to_string(), hash: FileEntry::of(&file)?.blake3 })
+        let [manifest, whole, index] = [MANIFEST_FILE, WEIGHTS_FILE, WEIGHTS_INDEX].map(|name| path.join(name));
+        let hash = if path.is_file() {
+            FileEntry::of(path)?.blake3
+        } else if manifest.is_file() {
+            FileEntry::of(&manifest)?.blake3
+        } else if whole.is_file() || !index.is_file() {
+            FileEntry::of(&whole)?.blake3
+        } else {
+            hash_of_shards(path)?
+        };
+        Ok(Self { path: path.display().to_string(), hash })
     }
+}
+
+/// Of the names and hashes of a directory's safetensors files, by name.
+fn hash_of_shards(directory: &Path) -> Result<String, CheckpointError> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(directory).map_err(CheckpointError::io("list", directory))? {
+        let path = entry.map_err(CheckpointError::io("list", directory))?.path();
+        if path.extension().is_some_and(|extension| extension == "safetensors") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.insert(name, FileEntry::of(&path)?.blake3);
+        }
+    }
+    let list: String = files.iter().map(|(name, hash)| format!("{hash} {name}\n")).collect();
+    Ok(content_hash(list.as_bytes()))
 }
 
 /// Size and content of a file.

@@ -12,8 +12,8 @@ use crate::weights::check_directory;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeacherSection {
-    /// A step directory, a run directory (its newest valid step), or a Hugging Face directory. With `logits`, what they are
-    /// captured from, and must have been captured from.
+    /// A step directory, a run directory (its newest valid step), a Hugging Face directory, or a GGUF file. With `logits`,
+    /// what they are captured from, and must have been captured from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<PathBuf>,
     /// A directory that `distill --capture` writes and a training reads in the teacher's place.

@@ -27,7 +27,7 @@ pub enum ExportFormat {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExportSection {
-    /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
+    /// A step directory, a run directory (its newest valid step), a Hugging Face directory, or a GGUF file.
     pub from: PathBuf,
     /// What is written.
     pub formats: Vec<ExportFormat>,

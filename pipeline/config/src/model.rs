@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 pub enum Architecture {
     /// `Qwen3ForCausalLM`: a norm on every head's queries and keys.
     Qwen3,
-    /// `LlamaForCausalLM`.
+    /// `LlamaForCausalLM`: Llama, SmolLM, Mistral without its window.
     Llama,
+    /// `Qwen2ForCausalLM`: Llama with biases on queries, keys and values.
+    Qwen2,
 }
 
 /// A complete decoder shape, in Hugging Face's words. [`ModelSection::resolve`] makes a checked one.

@@ -173,6 +173,7 @@ impl ModelConfig {
     ///             3·H·I                        gate, up, down
     ///             2·H                          two norms
     ///             2·D                          Qwen3 alone: norms of queries and keys, shared by the heads
+    ///             Q·D + 2·K·D                  Qwen2 alone: biases of queries, keys and values
     /// last norm   H
     /// output      V·H                          untied alone
     /// ```
@@ -180,21 +181,25 @@ impl ModelConfig {
     /// Sizes beyond `usize` give its maximum.
     ///
     /// # Source
-    /// `Qwen3ForCausalLM` and `LlamaForCausalLM` of transformers, without biases.
+    /// `Qwen3ForCausalLM` and `LlamaForCausalLM` of transformers, without biases, and `Qwen2ForCausalLM`.
     pub fn parameter_count(&self) -> usize {
         let product = |sizes: &[usize]| sizes.iter().fold(1_u128, |all, &size| all.saturating_mul(size as u128));
         let sum = |counts: &[u128]| counts.iter().fold(0_u128, |all, &count| all.saturating_add(count));
         let (hidden, head_dim) = (self.hidden_size, self.head_dim);
-        let head_norms = match self.architecture {
+        let vectors = match self.architecture {
             Architecture::Qwen3 => product(&[2, head_dim]),
             Architecture::Llama => 0,
+            Architecture::Qwen2 => sum(&[
+                product(&[self.num_attention_heads, head_dim]),
+                product(&[2, self.num_key_value_heads, head_dim]),
+            ]),
         };
         let block = sum(&[
             product(&[2, self.num_attention_heads, head_dim, hidden]),
             product(&[2, self.num_key_value_heads, head_dim, hidden]),
             product(&[3, hidden, self.intermediate_size]),
             product(&[2, hidden]),
-            head_norms,
+            vectors,
         ]);
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
         let total = sum(&[

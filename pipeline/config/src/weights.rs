@@ -14,9 +14,9 @@ use crate::rules;
 pub enum StartSection {
     /// Random weights of shape `[model]`.
     Random {},
-    /// The weights, shape and tokenizer of a model directory.
+    /// The weights, shape and tokenizer of a model.
     Checkpoint {
-        /// A step directory, a run directory (its newest valid step), or a Hugging Face directory.
+        /// A step directory, a run directory (its newest valid step), a Hugging Face directory, or a GGUF file.
         from: PathBuf,
     },
     /// What matters most of the weights of a model directory.
@@ -141,7 +141,9 @@ impl StartSection {
                 }
                 if !has_tokenizer {
                     let rule = "start.kind = `random` needs one";
-                    let hint = format!("name the `tokenizer.json` that prepare wrote, {hint}");
+                    let hint = format!(
+                        "name the `tokenizer.json` that prepare wrote, a model that has one, such as the teacher, {hint}"
+                    );
                     problems.push(Problem::missing("data.tokenizer", rule).reads("start").hint(hint));
                 }
             }

@@ -56,4 +56,4 @@ pub use error::DataError;
 pub use message::{Message, Role};
 pub use mixture::{EntryEvaluation, EntryReport, Mixture};
 pub use shard::{Progress, ProgressState, token_counts};
-pub use tokenizer::{Tokenizer, TokenizerDifference};
+pub use tokenizer::{Tokenizer, TokenizerDifference, TokenizerFiles};

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use limbeck_checkpoint::CheckpointError;
+use limbeck_data::DataError;
 use limbeck_quant::QuantError;
 
 /// Why a model could not be exported or imported.
@@ -52,6 +53,9 @@ pub enum ExportError {
         /// What is wrong.
         cause: serde_json::Error,
     },
+    /// A tokenizer that does not load.
+    #[error(transparent)]
+    Tokenizer(#[from] DataError),
     /// The model has a tensor that was not given or is not in the file.
     #[error("tensor `{0}` is missing; hint: the weights belong to another configuration")]
     Missing(String),

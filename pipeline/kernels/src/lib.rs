@@ -45,7 +45,7 @@ pub use feed_forward::{swiglu_linear_add, swiglu_linear_add_composed};
 pub use gemm::Precision;
 pub use label_share::LabelShare;
 pub use level::{SIMD_VARIABLE, multiplies_bf16_faster, simd_level, simd_levels};
-pub use linear::{linear, linear_add, linear_composed, linears};
+pub use linear::{add_bias, linear, linear_add, linear_composed, linears};
 pub use loss_head::{ChunkLoss, HeadLoss, loss_head, loss_head_composed, loss_head_value};
 pub use peak::{Peak, measured_peak};
 pub use placement::{Implementation, has_fused_operators, implementation_for};

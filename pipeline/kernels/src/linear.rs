@@ -1,4 +1,4 @@
-//! The matrix product of a layer without bias.
+//! The matrix product of a layer, and its bias.
 
 use burn::tensor::Tensor;
 
@@ -34,6 +34,16 @@ pub fn linears<const D: usize, const N: usize>(
             Tensor::cat(weights.map(|weight| linear_composed(input.clone(), weight)).to_vec(), D - 1)
         }
     }
+}
+
+/// A layer's output with its bias, which is of the same 32-bit floats whatever the precision of the product.
+///
+/// # Shapes
+/// - `output` and result: `[rows, tokens, output_size]`
+/// - `bias`: `[output_size]`
+pub fn add_bias(output: Tensor<3>, bias: Tensor<1>) -> Tensor<3> {
+    let size = bias.dims()[0];
+    output + bias.reshape([1, 1, size])
 }
 
 /// `residual + input · weightᵀ`.

@@ -4,15 +4,16 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
-    AttentionPlan, HeadLayout, HeadNorms, Precision, attention, linear_add, linears, rotary_attention, split_heads,
-    swiglu_composed, swiglu_linear_add,
+    AttentionPlan, HeadLayout, HeadNorms, Precision, add_bias, attention, linear_add, linears, rotary_attention,
+    split_heads, swiglu_composed, swiglu_linear_add,
 };
 
 use crate::cache::{Context, LayerCache};
 use crate::forward::{TracedBlock, TracedNorm};
 use crate::layers::{Linear, RmsNorm};
 
-/// Causal grouped-query attention; `qwen3` has a norm on every head's queries and keys.
+/// Causal grouped-query attention; `qwen3` has a norm on every head's queries and keys, `qwen2` a bias on queries, keys and
+/// values.
 #[derive(Module, Debug)]
 pub struct Attention {
     q_proj: Linear,
@@ -36,12 +37,16 @@ impl Attention {
         let key_size = layout.num_key_value_heads * layout.head_dim;
         let head_norm = || match config.architecture {
             Architecture::Qwen3 => Some(RmsNorm::new(layout.head_dim, config.rms_norm_eps, device)),
-            Architecture::Llama => None,
+            Architecture::Llama | Architecture::Qwen2 => None,
+        };
+        let projection = |size| match config.architecture {
+            Architecture::Qwen2 => Linear::zeros(config.hidden_size, size, device).with_bias(),
+            Architecture::Qwen3 | Architecture::Llama => Linear::zeros(config.hidden_size, size, device),
         };
         Self {
-            q_proj: Linear::zeros(config.hidden_size, query_size, device),
-            k_proj: Linear::zeros(config.hidden_size, key_size, device),
-            v_proj: Linear::zeros(config.hidden_size, key_size, device),
+            q_proj: projection(query_size),
+            k_proj: projection(key_size),
+            v_proj: projection(key_size),
             o_proj: Linear::zeros(query_size, config.hidden_size, device),
             q_norm: head_norm(),
             k_norm: head_norm(),
@@ -79,7 +84,12 @@ impl Attention {
 
     /// The heads of queries, keys and values side by side, see [`rotary_attention`].
     fn project(&self, input: Tensor<3>, precision: Precision) -> Tensor<3> {
-        linears(input, [&self.q_proj, &self.k_proj, &self.v_proj].map(|layer| layer.weight.val()), precision)
+        let layers = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let projected = linears(input, layers.map(|layer| layer.weight.val()), precision);
+        match layers.map(|layer| layer.bias.as_ref().map(|bias| bias.val())) {
+            [Some(query), Some(key), Some(value)] => add_bias(projected, Tensor::cat(vec![query, key, value], 0)),
+            _ => projected,
+        }
     }
 
     fn norms(&self) -> Option<HeadNorms> {

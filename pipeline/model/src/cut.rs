@@ -129,6 +129,8 @@ impl Cut {
             }
             "self_attn.q_proj" => (Some(Axis::Queries), Some(Axis::Channels), 1.0),
             "self_attn.k_proj" | "self_attn.v_proj" => (Some(Axis::Keys), Some(Axis::Channels), 1.0),
+            "self_attn.q_proj.bias" => (Some(Axis::Queries), None, 1.0),
+            "self_attn.k_proj.bias" | "self_attn.v_proj.bias" => (Some(Axis::Keys), None, 1.0),
             "self_attn.o_proj" => (Some(Axis::Channels), Some(Axis::Queries), 1.0),
             "mlp.gate_proj" | "mlp.up_proj" => (Some(Axis::Neurons), Some(Axis::Channels), 1.0),
             "mlp.down_proj" => (Some(Axis::Channels), Some(Axis::Neurons), 1.0),

@@ -7,8 +7,9 @@ use limbeck_config::{Architecture, ModelConfig};
 use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
+use crate::shards::load_weights;
 use crate::transformer::Transformer;
-use crate::weights::{load_parameters, load_tensors, parameters, save_tensors};
+use crate::weights::{load_parameters, parameters, save_tensors};
 
 /// Tokens that loaders ask for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,16 +29,19 @@ pub fn write_directory(model: &Transformer, ids: &TokenIds, directory: &Path) ->
     save_tensors(&directory.join("model.safetensors"), &parameters(model))
 }
 
-/// The model of a directory. `lm_head.weight` of a tied model is ignored: some tools write the embedding twice.
+/// The model of a directory, its weights in one file or several. `lm_head.weight` of a tied model is ignored: some tools
+/// write the embedding twice.
 ///
 /// # Errors
 /// If a file is missing or malformed, or describes a model that this decoder cannot run.
 pub fn load_directory(directory: &Path, device: &Device) -> Result<Transformer, ModelError> {
     let config = read_config(directory)?;
-    let mut tensors = load_tensors(&directory.join("model.safetensors"))?;
+    let mut tensors = load_weights(directory)?;
     if config.tie_word_embeddings {
         tensors.remove("lm_head.weight");
     }
+    // Tables of angles, which transformers saved until version 4.31.
+    tensors.retain(|name, _| !name.ends_with(".rotary_emb.inv_freq"));
     let found = tensors.values().map(|tensor| tensor.values.len()).sum();
     let expected = config.parameter_count();
     if expected > found {
@@ -69,7 +73,6 @@ pub fn write_config(config: &ModelConfig, ids: &TokenIds, directory: &Path) -> R
         max_position_embeddings,
     } = config;
     let mut object = json!({
-        "attention_bias": false,
         "attention_dropout": 0.0,
         "bos_token_id": null,
         "dtype": "float32",
@@ -95,6 +98,7 @@ pub fn write_config(config: &ModelConfig, ids: &TokenIds, directory: &Path) -> R
     let own = match architecture {
         Architecture::Qwen3 => json!({
             "architectures": ["Qwen3ForCausalLM"],
+            "attention_bias": false,
             "layer_types": vec!["full_attention"; *num_hidden_layers],
             "max_window_layers": num_hidden_layers,
             "model_type": "qwen3",
@@ -103,8 +107,18 @@ pub fn write_config(config: &ModelConfig, ids: &TokenIds, directory: &Path) -> R
         }),
         Architecture::Llama => json!({
             "architectures": ["LlamaForCausalLM"],
+            "attention_bias": false,
             "mlp_bias": false,
             "model_type": "llama",
+        }),
+        Architecture::Qwen2 => json!({
+            // Its biases are not said: the class has them.
+            "architectures": ["Qwen2ForCausalLM"],
+            "layer_types": vec!["full_attention"; *num_hidden_layers],
+            "max_window_layers": num_hidden_layers,
+            "model_type": "qwen2",
+            "sliding_window": null,
+            "use_sliding_window": false,
         }),
     };
     if let (Value::Object(object), Value::Object(own)) = (&mut object, own) {
@@ -118,8 +132,8 @@ pub fn write_config(config: &ModelConfig, ids: &TokenIds, directory: &Path) -> R
 /// The shape that `config.json` in `directory` describes.
 ///
 /// # Errors
-/// If the file is missing or malformed, or asks for what this decoder does not have: biases, scaled rotary angles,
-/// sliding windows.
+/// If the file is missing or malformed, or asks for what this decoder does not have: biases other than Qwen2's, scaled
+/// rotary angles, sliding windows, quantised weights, another activation than SiLU.
 pub fn read_config(directory: &Path) -> Result<ModelConfig, ModelError> {
     let path = &directory.join("config.json");
     let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
@@ -138,13 +152,10 @@ impl Reader<'_> {
         let architecture = match self.object.get("model_type").and_then(Value::as_str) {
             Some("qwen3") => Architecture::Qwen3,
             Some("llama") => Architecture::Llama,
-            _ => return Err(self.wrong("model_type", "must be `qwen3` or `llama`")),
+            Some("qwen2") => Architecture::Qwen2,
+            _ => return Err(self.wrong("model_type", "must be `llama`, `qwen2` or `qwen3`")),
         };
-        for key in ["attention_bias", "mlp_bias", "use_sliding_window"] {
-            if self.object.get(key).and_then(Value::as_bool) == Some(true) {
-                return Err(self.wrong(key, "must be false: this decoder has neither biases nor sliding windows"));
-            }
-        }
+        self.refuse_what_the_decoder_lacks()?;
         let hidden_size = self.size("hidden_size")?;
         let num_attention_heads = self.size("num_attention_heads")?;
         let config = ModelConfig {
@@ -155,14 +166,18 @@ impl Reader<'_> {
             num_hidden_layers: self.size("num_hidden_layers")?,
             num_attention_heads,
             num_key_value_heads: self.optional_size("num_key_value_heads")?.unwrap_or(num_attention_heads),
-            head_dim: self.optional_size("head_dim")?.unwrap_or(hidden_size / num_attention_heads),
-            rms_norm_eps: self.number("rms_norm_eps", self.object.get("rms_norm_eps"))?,
+            head_dim: self.optional_size("head_dim")?.unwrap_or(match architecture {
+                Architecture::Qwen3 => 128, // `Qwen3Config` has this default, whatever the other sizes
+                Architecture::Llama | Architecture::Qwen2 => hidden_size / num_attention_heads,
+            }),
+            // Where these two are left out, transformers has the same value for all three.
+            rms_norm_eps: self.number("rms_norm_eps", self.object.get("rms_norm_eps"), 1e-6)?,
             rope_theta: self.rope_theta()?,
             tie_word_embeddings: self.object.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
             max_position_embeddings: self.size("max_position_embeddings")?,
         };
-        if !config.head_dim.is_multiple_of(2) {
-            return Err(self.wrong("head_dim", "must be even"));
+        if config.head_dim == 0 || !config.head_dim.is_multiple_of(2) {
+            return Err(self.wrong("head_dim", "must be even, at least 2"));
         }
         if !config.num_attention_heads.is_multiple_of(config.num_key_value_heads) {
             return Err(self.wrong("num_key_value_heads", "must divide num_attention_heads"));
@@ -179,7 +194,25 @@ impl Reader<'_> {
             return Err(self.wrong("rope_parameters", "must have rope_type `default`: scaled angles are not supported"));
         }
         let theta = parameters.and_then(|p| p.get("rope_theta")).or_else(|| self.object.get("rope_theta"));
-        self.number("rope_theta", theta)
+        self.number("rope_theta", theta, 10_000.0)
+    }
+
+    fn refuse_what_the_decoder_lacks(&self) -> Result<(), ModelError> {
+        for key in ["attention_bias", "mlp_bias", "use_sliding_window"] {
+            if self.object.get(key).and_then(Value::as_bool) == Some(true) {
+                return Err(self.wrong(key, "must be false: this decoder has neither sliding windows nor these biases"));
+            }
+        }
+        if self.object.get("hidden_act").is_some_and(|activation| activation != "silu") {
+            return Err(self.wrong("hidden_act", "must be `silu`"));
+        }
+        if self.object.get("quantization_config").is_some_and(|section| !section.is_null()) {
+            return Err(self.wrong(
+                "quantization_config",
+                "must not be there: give the model before quantisation, or a GGUF file",
+            ));
+        }
+        Ok(())
     }
 
     fn size(&self, key: &'static str) -> Result<usize, ModelError> {
@@ -196,8 +229,9 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&self, key: &'static str, value: Option<&Value>) -> Result<f64, ModelError> {
-        let number = value.and_then(Value::as_f64).filter(|number| *number > 0.0 && number.is_finite());
+    fn number(&self, key: &'static str, value: Option<&Value>, default: f64) -> Result<f64, ModelError> {
+        let Some(value) = value else { return Ok(default) };
+        let number = value.as_f64().filter(|number| *number > 0.0 && number.is_finite());
         number.ok_or_else(|| self.wrong(key, "must be a number above 0"))
     }
 

@@ -30,7 +30,7 @@ pub enum ModelError {
         source: serde_json::Error,
     },
     /// A configuration that this decoder cannot run.
-    #[error("`{path}`: {key} is `{value}`, {rule}; hint: this decoder is a plain Qwen3 or Llama")]
+    #[error("`{path}`: {key} is `{value}`, {rule}; hint: this decoder is a plain Llama, Qwen2 or Qwen3")]
     Config {
         /// The file.
         path: PathBuf,
@@ -41,10 +41,35 @@ pub enum ModelError {
         /// What it must be.
         rule: &'static str,
     },
+    /// An index that names files which are not beside it.
+    #[error(
+        "`{path}`: tensor `{name}` is in `{file}`, must be in a .safetensors file of the same directory; hint: copy the \
+         directory again"
+    )]
+    ShardName {
+        /// The index.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What it names.
+        file: String,
+    },
+    /// A file that lacks a tensor which the index places there.
+    #[error(
+        "`{path}`: tensor `{name}` is not in `{file}`; hint: the files belong to different models, copy them again"
+    )]
+    Shard {
+        /// The index.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Where it must be.
+        file: String,
+    },
     /// A configuration of a larger model than the weights beside it.
     #[error(
-        "`{path}` describes `{expected}` parameters, model.safetensors beside it holds `{found}`; hint: they belong to \
-         different models"
+        "`{path}` describes `{expected}` parameters, the weights beside it hold `{found}`; hint: they belong to different \
+         models"
     )]
     Parameters {
         /// The configuration.

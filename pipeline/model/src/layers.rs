@@ -4,17 +4,25 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use limbeck_kernels::rms_norm;
 
-/// A matrix product without bias.
+/// A matrix product, with a bias where the architecture has one.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[output_size, input_size]`, as PyTorch stores it.
     pub weight: Param<Tensor<2>>,
+    /// `[output_size]`.
+    pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl Linear {
     /// A layer with zero weights, see [`crate::initialize`].
     pub fn zeros(input_size: usize, output_size: usize, device: &Device) -> Self {
-        Self { weight: Param::from_tensor(Tensor::zeros([output_size, input_size], device)) }
+        Self { weight: Param::from_tensor(Tensor::zeros([output_size, input_size], device)), bias: None }
+    }
+
+    /// The layer with a bias of zeros.
+    pub fn with_bias(self) -> Self {
+        let ([output_size, _], device) = (self.weight.dims(), self.weight.device());
+        Self { bias: Some(Param::from_tensor(Tensor::zeros([output_size], &device))), ..self }
     }
 }
 

@@ -20,6 +20,7 @@ mod layers;
 mod path;
 mod random;
 mod sampling;
+mod shards;
 mod transformer;
 mod weights;
 

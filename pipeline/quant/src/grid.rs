@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use candle_core::quantized::GgmlDType;
+
+use crate::candle::{self, K_BLOCK_SIZE};
 use crate::{BLOCK_SIZE, QuantError, float, q4_0, q8_0};
 
 /// A way to store numbers; the names are ggml's.
@@ -17,17 +20,27 @@ pub enum Grid {
     Q8_0,
     /// Blocks of 32: a binary16 scale and 32 codes of 4 bits. 4.5 bits a value.
     Q4_0,
+    /// Blocks of 32: a binary16 scale, a binary16 minimum and 32 codes of 4 bits. 5 bits a value.
+    Q4_1,
+    /// ggml's Q4_K. Blocks of 256: codes of 4 bits, a scale and a minimum of 6 bits for every 32. 4.5 bits a value.
+    Q4K,
+    /// ggml's Q5_K. As Q4_K with codes of 5 bits. 5.5 bits a value.
+    Q5K,
+    /// ggml's Q6_K. Blocks of 256: codes of 6 bits, a scale of 8 bits for every 16. 6.5625 bits a value.
+    Q6K,
 }
 
 impl Grid {
     /// Every grid.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q4_0];
+    pub const ALL: [Self; 9] =
+        [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q4_0, Self::Q4_1, Self::Q4K, Self::Q5K, Self::Q6K];
 
     /// Values in the smallest unit that can be stored alone.
     pub const fn block_size(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q8_0 | Self::Q4_0 => BLOCK_SIZE,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 => BLOCK_SIZE,
+            Self::Q4K | Self::Q5K | Self::Q6K => K_BLOCK_SIZE,
         }
     }
 
@@ -38,6 +51,12 @@ impl Grid {
             Self::F16 | Self::BF16 => 2,
             Self::Q8_0 => q8_0::BLOCK_BYTES,
             Self::Q4_0 => q4_0::BLOCK_BYTES,
+            Self::Q4_1 => 2 * 2 + BLOCK_SIZE / 2,
+            // Two scales, 12 bytes of packed scales and minima, the codes.
+            Self::Q4K => 2 * 2 + 12 + K_BLOCK_SIZE / 2,
+            Self::Q5K => 2 * 2 + 12 + K_BLOCK_SIZE / 2 + K_BLOCK_SIZE / 8,
+            // The codes, 16 scales, their scale.
+            Self::Q6K => 3 * K_BLOCK_SIZE / 4 + K_BLOCK_SIZE / 16 + 2,
         }
     }
 
@@ -53,7 +72,8 @@ impl Grid {
         (row_size / self.block_size()).checked_mul(self.block_bytes()).ok_or(error)
     }
 
-    /// The first magnitude that becomes an infinity: of the value itself, or of its block's scale.
+    /// The first magnitude that is refused. In grids of this crate it is the first that becomes an infinity: of the value
+    /// itself, or of its block's scale; in candle's, the first that is none in binary16.
     pub fn limit(self) -> f32 {
         match self {
             Self::F32 => f32::INFINITY,
@@ -61,6 +81,7 @@ impl Grid {
             Self::BF16 => float::BF16_LIMIT,
             Self::Q8_0 => q8_0::LIMIT,
             Self::Q4_0 => q4_0::LIMIT,
+            Self::Q4_1 | Self::Q4K | Self::Q5K | Self::Q6K => candle::LIMIT,
         }
     }
 
@@ -84,6 +105,10 @@ impl Grid {
             Self::BF16 => values.iter().for_each(|value| bytes.extend(float::encode_bf16(*value))),
             Self::Q8_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q8_0::encode_block(block))),
             Self::Q4_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q4_0::encode_block(block))),
+            Self::Q4_1 => bytes = candle::encode(GgmlDType::Q4_1, values),
+            Self::Q4K => bytes = candle::encode(GgmlDType::Q4K, values),
+            Self::Q5K => bytes = candle::encode(GgmlDType::Q5K, values),
+            Self::Q6K => bytes = candle::encode(GgmlDType::Q6K, values),
         }
         Ok(bytes)
     }
@@ -107,6 +132,10 @@ impl Grid {
             Self::BF16 => values.extend(bytes.as_chunks().0.iter().map(|word| float::decode_bf16(*word))),
             Self::Q8_0 => bytes.as_chunks().0.iter().for_each(|block| values.extend(q8_0::decode_block(block))),
             Self::Q4_0 => bytes.as_chunks().0.iter().for_each(|block| values.extend(q4_0::decode_block(block))),
+            Self::Q4_1 => values = candle::decode(GgmlDType::Q4_1, bytes),
+            Self::Q4K => values = candle::decode(GgmlDType::Q4K, bytes),
+            Self::Q5K => values = candle::decode(GgmlDType::Q5K, bytes),
+            Self::Q6K => values = candle::decode(GgmlDType::Q6K, bytes),
         }
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
@@ -136,6 +165,10 @@ impl fmt::Display for Grid {
             Self::BF16 => "BF16",
             Self::Q8_0 => "Q8_0",
             Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
         })
     }
 }

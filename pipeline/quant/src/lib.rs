@@ -1,12 +1,13 @@
 //! The number grids that exported weights live on, and their bytes in a GGUF file.
 //!
 //! ```text
-//! rows of f32 ── Grid::encode ──▶ blocks of 32 along the row ── Grid::decode ──▶ rows of f32, all on the grid
+//! rows of f32 ── Grid::encode ──▶ blocks along the row ── Grid::decode ──▶ rows of f32, all on the grid
 //! ```
 //!
 //! [`Grid`] names a grid. A matrix is stored row by row, a row being the *input* dimension of a linear layer, and only
-//! a row's own values share a scale. The bytes are those of the `gguf` Python package 0.19.0 and of llama.cpp on the
-//! same floats; values that a grid cannot hold are refused, where both of these write infinities.
+//! a row's own values share a scale. The floats, Q8_0 and Q4_0 are this crate's; the others are candle's. Decoded
+//! values are those of the `gguf` Python package 0.19.0, bit for bit, and so are encoded bytes where that package encodes;
+//! values that a grid cannot hold are refused, where it writes infinities.
 //!
 //! ```
 //! use limbeck_quant::Grid;
@@ -19,6 +20,7 @@
 //! # Ok::<(), limbeck_quant::QuantError>(())
 //! ```
 
+mod candle;
 mod error;
 mod float;
 mod grid;
@@ -28,5 +30,5 @@ mod q8_0;
 pub use error::QuantError;
 pub use grid::Grid;
 
-/// Values that share one scale in the block grids: ggml's `QK8_0` and `QK4_0`.
+/// Values that share one scale in the block grids: ggml's `QK8_0`, `QK4_0` and `QK4_1`. Those of K-quants have 256.
 pub const BLOCK_SIZE: usize = 32;

@@ -44,6 +44,35 @@ fn a_foreign_model_directory_has_no_manifest_and_the_hash_of_its_weights() -> Re
 }
 
 #[test]
+fn weights_in_several_files_have_the_hash_of_all_of_them() -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    for name in ["config.json", "model.safetensors.index.json", "a.safetensors", "b.safetensors"] {
+        fs::write(directory.path().join(name), name)?;
+    }
+    assert_eq!(resolve(directory.path())?.path, directory.path());
+    let before = Parent::of(directory.path())?.hash;
+    fs::write(directory.path().join("config.json"), "{}")?;
+    assert_eq!(Parent::of(directory.path())?.hash, before, "a configuration is no weight");
+    fs::write(directory.path().join("b.safetensors"), "other")?;
+    let changed = Parent::of(directory.path())?.hash;
+    assert_ne!(changed, before);
+    // The same bytes under another name.
+    fs::rename(directory.path().join("a.safetensors"), directory.path().join("c.safetensors"))?;
+    assert_ne!(Parent::of(directory.path())?.hash, changed);
+    Ok(())
+}
+
+#[test]
+fn a_gguf_file_means_itself() -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("model.GGUF");
+    fs::write(&path, b"abc")?;
+    assert_eq!(resolve(&path)?.path, path);
+    assert_eq!(Parent::of(&path)?.hash, content_hash(b"abc"));
+    Ok(())
+}
+
+#[test]
 fn the_hash_of_a_checkpoint_is_that_of_its_manifest() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     run_of(directory.path(), &[9])?;

@@ -59,6 +59,8 @@ fn parameters_are_counted_as_by_hand() {
 fn parameters_of_published_models_are_those_of_their_files() {
     let qwen3_0_6b = published(Architecture::Qwen3, true, [151_936, 1024, 3072, 28, 16, 8, 128]);
     assert_eq!(qwen3_0_6b.parameter_count(), 596_049_920);
+    let qwen2_5_0_5b = published(Architecture::Qwen2, true, [151_936, 896, 4864, 24, 14, 2, 64]);
+    assert_eq!(qwen2_5_0_5b.parameter_count(), 494_032_768);
     let smollm_135m = published(Architecture::Llama, true, [49_152, 576, 1536, 30, 9, 3, 64]);
     assert_eq!(smollm_135m.parameter_count(), 134_515_008);
     let tinyllama_1_1b = published(Architecture::Llama, false, [32_000, 2048, 5632, 22, 32, 4, 64]);

@@ -1,12 +1,8 @@
 //! `tokenizer_config.json`: what transformers reads beside `tokenizer.json`.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Map, Value, json};
 
 use super::{END_OF_TEXT, END_OF_TURN};
-use crate::error::DataError;
 
 /// Where a caller names no length; transformers takes any number for "unlimited".
 const UNLIMITED: usize = 1_000_000_000;
@@ -14,6 +10,12 @@ const UNLIMITED: usize = 1_000_000_000;
 /// The file's keys, those that are not read here included.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TokenizerConfig(Map<String, Value>);
+
+impl From<Map<String, Value>> for TokenizerConfig {
+    fn from(keys: Map<String, Value>) -> Self {
+        Self(keys)
+    }
+}
 
 impl TokenizerConfig {
     /// That of a tokenizer trained here.
@@ -28,18 +30,6 @@ impl TokenizerConfig {
             "split_special_tokens": false,
         });
         TokenizerConfig(keys.as_object().cloned().unwrap_or_default())
-    }
-
-    /// The file in `directory`, or no keys where there is none.
-    pub(super) fn read(directory: &Path) -> Result<TokenizerConfig, DataError> {
-        let path = directory.join("tokenizer_config.json");
-        if !path.exists() {
-            return Ok(TokenizerConfig::default());
-        }
-        let bytes = fs::read(&path).map_err(DataError::io("read", &path))?;
-        let keys = serde_json::from_slice(&bytes)
-            .map_err(|error| DataError::BadTokenizer { path, reason: error.to_string() })?;
-        Ok(TokenizerConfig(keys))
     }
 
     /// A special token's text, given as a string or as an object with `content`.

@@ -3,6 +3,7 @@
 mod bpe_training;
 mod config;
 mod difference;
+mod files;
 mod restricted;
 mod restriction;
 mod special;
@@ -19,6 +20,7 @@ use crate::error::DataError;
 use crate::template::ChatTemplate;
 
 pub use self::difference::TokenizerDifference;
+pub use self::files::TokenizerFiles;
 pub(crate) use self::special::Guard;
 
 /// Before and after every document.
@@ -43,6 +45,8 @@ pub struct Tokenizer {
     begin_of_text: u32,
     end_of_text: u32,
     end_of_turn: u32,
+    /// Those that the model's files name besides.
+    stop_ids: Vec<u32>,
     model_max_length: Option<usize>,
 }
 
@@ -71,18 +75,21 @@ impl Tokenizer {
     /// As [`Tokenizer::load`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Tokenizer, DataError> {
         let path = path.as_ref();
-        let bytes = fs::read(path).map_err(DataError::io("read", path))?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes)
+        Tokenizer::from_files(path, TokenizerFiles::read(path)?)
+    }
+
+    /// The tokenizer of files that are elsewhere, such as inside a model's; `path` is for messages.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::load`].
+    pub fn from_files(path: &Path, files: TokenizerFiles) -> Result<Tokenizer, DataError> {
+        let inner = tokenizers::Tokenizer::from_bytes(files.tokenizer)
             .map_err(|error| DataError::BadTokenizer { path: path.to_path_buf(), reason: error.to_string() })?;
-        let directory = path.parent().unwrap_or(Path::new(""));
-        let config = TokenizerConfig::read(directory)?;
-        let template_path = directory.join("chat_template.jinja");
-        let template = if template_path.exists() {
-            Some(fs::read_to_string(&template_path).map_err(DataError::io("read", &template_path))?)
-        } else {
-            config.chat_template()
-        };
-        Tokenizer::assemble(inner, path.to_path_buf(), config, template)
+        let config = TokenizerConfig::from(files.config);
+        let template = files.template.or_else(|| config.chat_template());
+        let mut tokenizer = Tokenizer::assemble(inner, path.to_path_buf(), config, template)?;
+        tokenizer.stop_ids.extend(files.stop_ids);
+        Ok(tokenizer)
     }
 
     fn assemble(
@@ -130,6 +137,7 @@ impl Tokenizer {
             begin_of_text,
             end_of_text,
             end_of_turn,
+            stop_ids: Vec::new(),
             model_max_length: None,
         })
     }
@@ -234,10 +242,14 @@ impl Tokenizer {
         self.end_of_turn
     }
 
-    /// Where generation stops: the end of a turn and that of a text.
+    /// Where generation stops: the end of a turn, that of a text, and what the model's files name besides.
     pub fn stop_ids(&self) -> Vec<u32> {
-        let mut ids = vec![self.end_of_turn, self.end_of_text];
-        ids.dedup();
+        let mut ids: Vec<u32> = Vec::new();
+        for id in [self.end_of_turn, self.end_of_text].iter().chain(&self.stop_ids) {
+            if !ids.contains(id) && self.token(*id).is_some() {
+                ids.push(*id);
+            }
+        }
         ids
     }
 

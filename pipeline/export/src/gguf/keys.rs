@@ -67,7 +67,8 @@ pub(crate) fn model_config(file: &GgufFile) -> Result<ModelConfig, ExportError> 
     let architecture = match file.metadata.get("general.architecture") {
         Some(Value::String(name)) if name == "qwen3" => Architecture::Qwen3,
         Some(Value::String(name)) if name == "llama" => Architecture::Llama,
-        found => return Err(wrong(file.path(), "general.architecture", found, "must be `qwen3` or `llama`")),
+        Some(Value::String(name)) if name == "qwen2" => Architecture::Qwen2,
+        found => return Err(wrong(file.path(), "general.architecture", found, "must be `llama`, `qwen2` or `qwen3`")),
     };
     let keys = Keys { file, architecture: architecture_name(architecture) };
     keys.refuse_what_the_decoder_lacks()?;
@@ -179,13 +180,14 @@ impl Keys<'_> {
 
 fn wrong(path: &Path, key: &str, found: Option<&Value>, rule: impl Into<String>) -> ExportError {
     let found = found.map_or("missing".to_owned(), Value::to_string);
-    ExportError::value(path, key, &found, rule, "use a file of a plain Qwen3 or Llama decoder")
+    ExportError::value(path, key, &found, rule, "use a file of a plain Llama, Qwen2 or Qwen3 decoder")
 }
 
 const fn architecture_name(architecture: Architecture) -> &'static str {
     match architecture {
         Architecture::Qwen3 => "qwen3",
         Architecture::Llama => "llama",
+        Architecture::Qwen2 => "qwen2",
     }
 }
 

@@ -18,7 +18,8 @@ pub(crate) struct TensorLayout {
 /// Every tensor of the model, in the order of the file.
 ///
 /// # Source
-/// llama.cpp's `gguf-py/gguf/tensor_mapping.py`; shapes as in transformers' `modeling_qwen3.py`, `modeling_llama.py`.
+/// llama.cpp's `gguf-py/gguf/tensor_mapping.py`; shapes as in transformers' `modeling_qwen3.py`, `modeling_llama.py`,
+/// `modeling_qwen2.py`.
 pub(crate) fn tensor_layouts(config: &ModelConfig) -> Vec<TensorLayout> {
     let mut layouts = vec![plain("model.embed_tokens", "token_embd", vec![config.vocab_size, config.hidden_size])];
     for layer in 0..config.num_hidden_layers {
@@ -46,7 +47,7 @@ fn block(config: &ModelConfig, layer: usize) -> Vec<TensorLayout> {
     let rotated = |hugging_face: &str, gguf: &str, heads: usize| {
         let interleaved_heads = match config.architecture {
             Architecture::Llama => Some(heads),
-            Architecture::Qwen3 => None,
+            Architecture::Qwen3 | Architecture::Qwen2 => None,
         };
         let shape = vec![heads * config.head_dim, hidden_size];
         TensorLayout { interleaved_heads, ..tensor(hugging_face, gguf, shape) }
@@ -61,6 +62,18 @@ fn block(config: &ModelConfig, layer: usize) -> Vec<TensorLayout> {
     if config.architecture == Architecture::Qwen3 {
         layouts.push(tensor("self_attn.q_norm", "attn_q_norm", vec![config.head_dim]));
         layouts.push(tensor("self_attn.k_norm", "attn_k_norm", vec![config.head_dim]));
+    }
+    if config.architecture == Architecture::Qwen2 {
+        for (hugging_face, gguf, size) in
+            [("q_proj", "attn_q", query_size), ("k_proj", "attn_k", key_size), ("v_proj", "attn_v", key_size)]
+        {
+            layouts.push(TensorLayout {
+                hugging_face: format!("model.layers.{layer}.self_attn.{hugging_face}.bias"),
+                gguf: format!("blk.{layer}.{gguf}.bias"),
+                shape: vec![size],
+                interleaved_heads: None,
+            });
+        }
     }
     layouts.extend([
         tensor("post_attention_layernorm", "ffn_norm", vec![hidden_size]),

@@ -3,6 +3,7 @@
 //! ```text
 //! write_gguf: layout (names, row order) + keys (shape) + tokenizer ──▶ write_container ──▶ one file
 //! read_gguf:  GgufFile ──▶ keys ──▶ layout ──▶ ModelConfig, NamedTensors
+//! read_gguf_tokenizer: GgufFile ──▶ vocabulary ──▶ Tokenizer
 //! ```
 //!
 //! Written by us, because llama.cpp's own converter refuses every byte-level BPE that was trained here: it knows
@@ -18,11 +19,13 @@ mod pre_tokenizer;
 mod read;
 mod tokenizer;
 mod value;
+mod vocabulary;
 mod write;
 
 pub use model::{Fallback, GgufReport, GgufType, read_gguf, write_gguf};
 pub use read::{GgufFile, TensorInfo};
 pub use value::{TensorType, Value, ValueType};
+pub use vocabulary::read_gguf_tokenizer;
 pub use write::{TensorSource, write_container};
 
 const MAGIC: [u8; 4] = *b"GGUF";

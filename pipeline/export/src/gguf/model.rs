@@ -15,7 +15,7 @@ use super::tokenizer::tokenizer_metadata;
 use super::write::{TensorSource, write_container};
 use crate::ExportError;
 
-/// How the matrices of a file are stored. Vectors, which are norms, are always F32: llama.cpp aborts on others.
+/// How the matrices of a file are stored. Vectors, which are norms and biases, are always F32: llama.cpp aborts on others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GgufType {
     /// 32-bit floats: exact.
@@ -123,12 +123,12 @@ pub fn write_gguf(
     Ok(GgufReport { path: path.to_owned(), file_bytes, kind, fallbacks, notes: tokenizer.notes })
 }
 
-/// Reads a file of architecture `qwen3` or `llama`; all numbers become 32-bit floats, names and row order become
+/// Reads a file of architecture `llama`, `qwen2` or `qwen3`; all numbers become 32-bit floats, names and row order become
 /// Hugging Face's.
 ///
 /// # Errors
-/// The file is not there, damaged, of another architecture, holds other types than F32, F16, BF16, Q8_0 and Q4_0, or
-/// its tensors are not those of its metadata.
+/// The file is not there, damaged, of another architecture, holds other types than those of [`Grid`], or its
+/// tensors are not those of its metadata.
 pub fn read_gguf(path: &Path) -> Result<(ModelConfig, NamedTensors), ExportError> {
     let file = GgufFile::open(path)?;
     let config = model_config(&file)?;

@@ -81,7 +81,7 @@ impl GgufFile {
     pub fn tensor(&self, name: &str) -> Result<Vec<f32>, ExportError> {
         let info = self.tensors.get(name).ok_or_else(|| ExportError::Missing(name.to_owned()))?;
         let TensorType::Grid(grid) = info.kind else {
-            let rule = "must be F32, F16, BF16, Q8_0 or Q4_0";
+            let rule = format!("must be one of {}", Grid::ALL.map(|grid| grid.to_string()).join(", "));
             let hint = "use a file of one of these types, or the Hugging Face directory that it was made from";
             return Err(ExportError::value(&self.path, name, &info.kind.to_string(), rule, hint));
         };

@@ -12,8 +12,9 @@ use crate::ExportError;
 
 /// llama.cpp's `llama_token_type`.
 #[derive(Clone, Copy)]
-enum TokenType {
+pub(crate) enum TokenType {
     Normal = 1,
+    Unknown = 2,
     Control = 3,
     UserDefined = 4,
     Unused = 5,

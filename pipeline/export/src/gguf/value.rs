@@ -151,6 +151,17 @@ impl Value {
         }
     }
 
+    /// An integer of any width.
+    pub fn as_integer(&self) -> Option<i64> {
+        match *self {
+            Self::I8(value) => Some(value.into()),
+            Self::I16(value) => Some(value.into()),
+            Self::I32(value) => Some(value.into()),
+            Self::I64(value) => Some(value),
+            _ => self.as_unsigned().and_then(|value| value.try_into().ok()),
+        }
+    }
+
     /// Appends the value without its type. The elements of an array have no type of their own.
     pub(crate) fn write(&self, bytes: &mut Vec<u8>) {
         match self {
@@ -222,14 +233,11 @@ impl fmt::Display for TensorType {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Grid(grid) => return grid.fmt(formatter),
-            Self::Other(3) => "Q4_1",
             Self::Other(6) => "Q5_0",
             Self::Other(7) => "Q5_1",
             Self::Other(10) => "Q2_K",
             Self::Other(11) => "Q3_K",
-            Self::Other(12) => "Q4_K",
-            Self::Other(13) => "Q5_K",
-            Self::Other(14) => "Q6_K",
+            Self::Other(15) => "Q8_K",
             Self::Other(20) => "IQ4_NL",
             Self::Other(23) => "IQ4_XS",
             Self::Other(id) => return write!(formatter, "ggml type {id}"),
@@ -244,7 +252,11 @@ pub(crate) const fn grid_id(grid: Grid) -> u32 {
         Grid::F32 => 0,
         Grid::F16 => 1,
         Grid::Q4_0 => 2,
+        Grid::Q4_1 => 3,
         Grid::Q8_0 => 8,
+        Grid::Q4K => 12,
+        Grid::Q5K => 13,
+        Grid::Q6K => 14,
         Grid::BF16 => 30,
     }
 }

@@ -70,7 +70,11 @@ fn files_whose_tensors_are_not_those_of_their_metadata_are_refused() {
 #[test]
 fn metadata_that_the_decoder_cannot_follow_is_refused_by_key() {
     let cases = [
-        ("general.architecture", Value::String("gemma3".to_owned()), "is `gemma3`, must be `qwen3` or `llama`"),
+        (
+            "general.architecture",
+            Value::String("gemma3".to_owned()),
+            "is `gemma3`, must be `llama`, `qwen2` or `qwen3`",
+        ),
         ("qwen3.block_count", Value::U32(4_000_000_000), "must be at most the number of tensors, `24`"),
         ("qwen3.block_count", Value::F32(2.0), "must be a whole number of at least 1"),
         ("qwen3.embedding_length", Value::I32(-32), "is `-32`, must be a whole number of at least 1"),
@@ -94,7 +98,7 @@ fn metadata_that_the_decoder_cannot_follow_is_refused_by_key() {
     parts.metadata.retain(|(key, _)| key != "qwen3.context_length");
     assert_eq!(
         read_error(&parts),
-        "`PATH`: qwen3.context_length is `missing`, must be given; hint: use a file of a plain Qwen3 or Llama decoder"
+        "`PATH`: qwen3.context_length is `missing`, must be given; hint: use a file of a plain Llama, Qwen2 or Qwen3 decoder"
     );
 }
 
@@ -103,12 +107,15 @@ fn a_type_that_is_not_read_is_named() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("model.gguf");
     let mut bytes = fs::read(golden("qwen3-tied-q8_0.gguf")).expect("a golden file");
-    // After a name, two sizes and their number: the type of the first tensor, Q8_0, becomes Q4_K.
+    // After a name, two sizes and their number: the type of the first tensor, Q8_0, becomes Q2_K.
     let name = b"token_embd.weight";
     let place = bytes.windows(name.len()).position(|window| window == name).expect("a name") + name.len() + 4 + 16;
     assert_eq!(bytes[place], 8);
-    bytes[place] = 12;
+    bytes[place] = 10;
     fs::write(&path, bytes).expect("a writable directory");
-    let error = read_gguf(&path).expect_err("no Q4_K").to_string();
-    assert!(error.contains("token_embd.weight is `Q4_K`, must be F32, F16, BF16, Q8_0 or Q4_0; hint: "), "{error}");
+    let error = read_gguf(&path).expect_err("no Q2_K").to_string();
+    assert!(
+        error.contains("token_embd.weight is `Q2_K`, must be one of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, "),
+        "{error}"
+    );
 }
