@@ -18,6 +18,8 @@ mod generation;
 mod learning;
 /// A teacher's logits on disk.
 mod logits;
+/// Steps that learn from what the student itself says.
+mod on_policy;
 /// In place, resumable, grouped by name.
 mod optimizer;
 /// Segments of a row do not see each other.

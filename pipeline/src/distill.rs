@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use burn::tensor::Device;
 use clap::Args;
-use limbeck_checkpoint::Parent;
-use limbeck_config::{TrainingConfig, TrainingStage, load_training};
+use limbeck_config::{DistillSection, TrainingConfig, TrainingStage, load_training};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::Shard;
 use limbeck_loss::MixedLoss;
-use limbeck_train::{Distillation, NextToken, Objective};
+use limbeck_train::{Distillation, OnPolicy, Teacher};
 
 use crate::cli::TrainingArgs;
 use crate::control::Control;
 use crate::failure::{Completion, Failure};
 use crate::gap::{self, is_complete, student_flops, teacher_flops};
-use crate::training::{self, Stage, run_directory};
+use crate::training::{self, Goal, Stage, run_directory};
 use crate::{capture, device, source, teacher};
 
 /// Arguments of `distill`.
@@ -67,7 +66,7 @@ pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
     };
     let kind = TrainingStage::Distill;
     let completion = match args.control {
-        None => training::run(&Stage { kind, objective: &distillation, before: Some(&gap::before) }, &training),
+        None => training::run(&Stage { kind, goal: &distillation, before: Some(&gap::before) }, &training),
         Some(control) => {
             if control == Control::Compute {
                 let steps = equal_compute_steps(&config, student.as_deref(), &device::open(training.device)?)?;
@@ -75,8 +74,7 @@ pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
                 training.config.set.extend(config.train.max_tokens.map(|_| "train.max_tokens=".to_owned()));
                 training.config.set.push(format!("train.max_steps={steps}"));
             }
-            let objective = |_: &_, _: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<dyn Objective>, None));
-            training::run(&Stage { kind, objective: &objective, before: None }, &training)
+            training::run(&Stage { kind, goal: &training::next_token, before: None }, &training)
         }
     }?;
     if let (Completion::Complete { path: Some(_) }, Some(student)) = (&completion, student)
@@ -120,13 +118,35 @@ fn distillation(
     tokenizer: &Tokenizer,
     data: &Mixture,
     device: &Device,
-) -> Result<(Box<dyn Objective>, Option<Parent>), Failure> {
+) -> Result<Goal, Failure> {
     let Some(distill) = &config.distill else {
         // Loading the config refuses it first.
         return Err(Failure::usage(anyhow!("`distill` needs [distill]; hint: give distill.temperature")));
     };
     let (teacher, parent) = teacher::open(config, distill, tokenizer, data, device)?;
+    let on_policy = on_policy(config, distill, &teacher, tokenizer, device)?;
     let loss = MixedLoss { divergence: distill.into(), ce_weight: distill.ce_weight };
     let objective = Distillation { teacher, loss };
-    Ok((Box::new(objective), Some(parent)))
+    Ok(Goal { objective: Box::new(objective), on_policy, teacher: Some(parent) })
+}
+
+/// The steps of `[on_policy]`, in which a model is the teacher even where the others read captured logits.
+fn on_policy(
+    config: &TrainingConfig,
+    distill: &DistillSection,
+    teacher: &Teacher,
+    tokenizer: &Tokenizer,
+    device: &Device,
+) -> Result<Option<OnPolicy>, Failure> {
+    let Some(section) = config.on_policy.clone().filter(|section| section.fraction > 0.0) else { return Ok(None) };
+    let from = config.teacher.as_ref().and_then(|teacher| teacher.from.as_ref());
+    let model = match (teacher, from) {
+        (Teacher::Online(model), _) => model.clone(),
+        (Teacher::Cached(_), Some(from)) => Box::new(teacher::model(config, from, tokenizer, device)?.model),
+        // Loading the config refuses it first.
+        (Teacher::Cached(_), None) => return Err(Failure::usage(anyhow!("[on_policy] needs teacher.from"))),
+    };
+    let loss = MixedLoss { divergence: distill.into(), ce_weight: 0.0 };
+    let objective = Distillation { teacher: Teacher::Online(model), loss };
+    Ok(Some(OnPolicy { section, objective, stop: tokenizer.stop_ids(), seed: config.seed() }))
 }

@@ -27,18 +27,22 @@ const LENGTH: [&str; 8] = [
     "--set",
     "train.tokens_per_step=1152",
 ];
+/// More steps on own samples than not, so that a kill falls into both.
+const OWN_SAMPLES: &str = "on_policy={fraction=0.6, prompt_tokens=9, max_new_tokens=11, top_p=0.9}";
 
-/// `pretrain`, `sft`, `distill` and its control.
-pub(super) fn stages() -> [Stage; 4] {
+/// `pretrain`, `sft`, `distill`, with steps on its own samples, and its control.
+pub(super) fn stages() -> [Stage; 5] {
     let stage = |command, more: &[&'static str]| Stage { command, arguments: [&LENGTH[..], more].concat() };
-    [stage("pretrain", &[]), stage("sft", &[]), stage("distill", &[]), stage("distill", &["--control"])]
+    let own = stage("distill", &["--set", OWN_SAMPLES]);
+    [stage("pretrain", &[]), stage("sft", &[]), stage("distill", &[]), own, stage("distill", &["--control"])]
 }
 
 impl Stage {
     /// What it is called in messages and directories.
     pub(super) fn name(&self) -> String {
-        let control = if self.arguments.contains(&"--control") { "-control" } else { "" };
-        format!("{}{control}", self.command)
+        let more = [("--control", "-control"), (OWN_SAMPLES, "-own-samples")];
+        let more = more.iter().filter(|(argument, _)| self.arguments.contains(argument)).map(|(_, name)| *name);
+        std::iter::once(self.command).chain(more).collect()
     }
 
     /// The command that runs it in `run`.
@@ -73,12 +77,14 @@ pub(super) fn assert_equal(sandbox: &Sandbox, run: &str, whole: &str) -> anyhow:
     Ok(())
 }
 
-/// Rows of `metrics.jsonl` as their numbers were written, without tokens a second.
+/// Rows of `metrics.jsonl` as their numbers were written, without the clock's.
 pub(super) fn metrics(sandbox: &Sandbox, run: &str) -> anyhow::Result<Vec<Value>> {
     let text = sandbox.read(&format!("{run}/metrics.jsonl"))?;
     let row = |line: &str| -> anyhow::Result<Value> {
         let mut row: Value = serde_json::from_str(line)?;
-        row.as_object_mut().context("a row is an object")?.remove("tokens_per_s").context("a row has a speed")?;
+        let numbers = row.as_object_mut().context("a row is an object")?;
+        numbers.remove("tokens_per_s").context("a row has a speed")?;
+        numbers.remove("sampling_s");
         Ok(row)
     };
     let rows = text.lines().map(row).collect::<Result<Vec<_>, _>>()?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::{CaptureSection, TeacherSection};
 use crate::data::DataSection;
 use crate::model::ModelSection;
+use crate::on_policy::OnPolicySection;
 use crate::optimizer::{OptimizerSection, ScheduleSection};
 use crate::problem::Problem;
 use crate::rules;
@@ -53,7 +54,7 @@ pub struct TrainSection {
     pub keep_checkpoints: usize,
 }
 
-/// `pretrain`, `sft` and `distill` read the same file; only `distill` has `[teacher]`, `[distill]` and
+/// `pretrain`, `sft` and `distill` read the same file; only `distill` has `[teacher]`, `[distill]`, `[on_policy]` and
 /// `[capture]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +81,9 @@ pub struct TrainingConfig {
     /// `distill`: which loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distill: Option<DistillSection>,
+    /// `distill`: steps that learn from the student's own continuations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_policy: Option<OnPolicySection>,
     /// `distill --capture`: what is kept of the teacher's logits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureSection>,
@@ -167,6 +171,9 @@ impl TrainingConfig {
         if let Some(distill) = &self.distill {
             distill.check(problems);
         }
+        if let Some(on_policy) = &self.on_policy {
+            on_policy.check(self.data.sequence_length, self.teacher.as_ref(), problems);
+        }
         if let Some(capture) = &self.capture {
             capture.check(problems);
         }
@@ -182,6 +189,7 @@ impl TrainingConfig {
         let given = [
             ("teacher", self.teacher.is_some()),
             ("distill", self.distill.is_some()),
+            ("on_policy", self.on_policy.is_some()),
             ("capture", self.capture.is_some()),
         ];
         for (key, given) in given {

@@ -54,6 +54,6 @@ pub mod world;
 pub use batch::{Batch, SegmentSpan};
 pub use error::DataError;
 pub use message::{Message, Role};
-pub use mixture::{EntryEvaluation, EntryReport, Mixture};
+pub use mixture::{EntryEvaluation, EntryReport, Mixture, Prompt, Rollout};
 pub use shard::{Progress, ProgressState};
 pub use tokenizer::{Tokenizer, TokenizerDifference};

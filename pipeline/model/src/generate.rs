@@ -1,5 +1,7 @@
 //! Batched generation.
 
+use rayon::prelude::*;
+
 use crate::cache::Cache;
 use crate::error::ModelError;
 use crate::sampling::Sampling;
@@ -43,8 +45,8 @@ pub fn generate(
         let logits = model.next_logits(&inputs, tokens, &mut cache).into_data();
         let logits: Vec<f32> = logits.convert::<f32>().try_into_vec().expect("converted to 32-bit floats");
         let vocab_size = model.config().vocab_size;
-        inputs =
-            logits.chunks(vocab_size).enumerate().map(|(row, l)| generation.sampling.choose(l, row, index)).collect();
+        let choose = |(row, logits)| generation.sampling.choose(logits, row, index);
+        inputs = logits.par_chunks(vocab_size).enumerate().map(choose).collect();
         tokens = 1;
         for (row, token) in inputs.iter().enumerate().filter(|(row, _)| !done[*row]).collect::<Vec<_>>() {
             answers[row].push(*token);
