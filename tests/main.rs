@@ -2,6 +2,8 @@
 
 /// Micro-batches give the gradients of the whole batch.
 mod accumulation;
+/// Conversations that the teacher answers, for `sft`.
+mod answers;
 /// Bad input is refused by name, and nothing that was complete is touched.
 mod bad_input;
 /// What is measured adds up.

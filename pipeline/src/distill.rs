@@ -1,5 +1,5 @@
 //! `distill`: a student learns a teacher's distribution; `--control` learns the same rows by cross-entropy alone, and
-//! `--capture` keeps the teacher's logits for later. What came of it is in the [`gap`] report.
+//! `--capture` and `--generate` keep the teacher's logits and answers for later. What came of it is in the [`gap`] report.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use crate::control::Control;
 use crate::failure::{Completion, Failure};
 use crate::gap::{self, is_complete, student_flops, teacher_flops};
 use crate::training::{self, Goal, Stage, run_directory};
-use crate::{capture, device, source, teacher};
+use crate::{answers, capture, device, source, teacher};
 
 /// Arguments of `distill`.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +34,10 @@ pub struct DistillArgs {
     /// training. What is there already is kept, so the same command goes on after an interruption.
     #[arg(long, conflicts_with = "control")]
     pub capture: bool,
+    /// Lets the teacher `teacher.from` answer the chats of the training data, instead of training: writes a parquet file that
+    /// sft reads, and prints its path. The same command goes on after an interruption.
+    #[arg(long, conflicts_with_all = ["control", "capture"])]
+    pub generate: bool,
     /// With --capture: this process writes the parts whose number is I modulo N.
     #[arg(long, value_name = "I/N", requires = "capture")]
     pub shard: Option<Shard>,
@@ -42,17 +46,20 @@ pub struct DistillArgs {
 impl DistillArgs {
     /// Trains the student, or its control.
     pub fn training(training: TrainingArgs, control: Option<Control>) -> Self {
-        Self { training, control, capture: false, shard: None }
+        Self { training, control, capture: false, generate: false, shard: None }
     }
 }
 
 /// Runs the stage.
 ///
 /// # Errors
-/// See [`training::run`], [`capture::run`] and [`gap::report`].
+/// See [`training::run`], [`capture::run`], [`answers::run`] and [`gap::report`].
 pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
     if args.capture {
         return capture::run(&args.training, args.shard.unwrap_or_default());
+    }
+    if args.generate {
+        return answers::run(&args.training);
     }
     let mut training = args.training.clone();
     let config = load(&training)?;

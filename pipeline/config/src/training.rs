@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::{CaptureSection, TeacherSection};
 use crate::data::DataSection;
+use crate::generate::GenerateSection;
 use crate::model::ModelSection;
 use crate::on_policy::OnPolicySection;
 use crate::optimizer::{OptimizerSection, ScheduleSection};
@@ -54,8 +55,8 @@ pub struct TrainSection {
     pub keep_checkpoints: usize,
 }
 
-/// `pretrain`, `sft` and `distill` read the same file; only `distill` has `[teacher]`, `[distill]`, `[on_policy]` and
-/// `[capture]`.
+/// `pretrain`, `sft` and `distill` read the same file; only `distill` has `[teacher]`, `[distill]`, `[on_policy]`,
+/// `[capture]` and `[generate]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -87,6 +88,9 @@ pub struct TrainingConfig {
     /// `distill --capture`: what is kept of the teacher's logits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureSection>,
+    /// `distill --generate`: how the teacher answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<GenerateSection>,
 }
 
 /// The stages that train, which share one config.
@@ -177,6 +181,9 @@ impl TrainingConfig {
         if let Some(capture) = &self.capture {
             capture.check(problems);
         }
+        if let Some(generate) = &self.generate {
+            generate.check(problems);
+        }
         if stage == TrainingStage::Distill {
             if self.teacher.is_none() {
                 problems.push(
@@ -191,6 +198,7 @@ impl TrainingConfig {
             ("distill", self.distill.is_some()),
             ("on_policy", self.on_policy.is_some()),
             ("capture", self.capture.is_some()),
+            ("generate", self.generate.is_some()),
         ];
         for (key, given) in given {
             if given {

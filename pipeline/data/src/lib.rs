@@ -39,6 +39,7 @@
 //! # }
 //! ```
 
+pub mod answers;
 mod batch;
 mod error;
 mod message;

@@ -25,7 +25,7 @@ pub use block::{Attention, Block, FeedForward};
 pub use directory::{TokenIds, load_directory, read_config, write_config, write_directory};
 pub use error::ModelError;
 pub use fingerprint::fingerprint;
-pub use generate::{Generation, generate};
+pub use generate::{Generation, generate, generate_in_batches};
 pub use initialize::initialize;
 pub use layers::{Embedding, Linear, RmsNorm};
 pub use path::ModulePath;

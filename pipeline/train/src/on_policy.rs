@@ -1,11 +1,12 @@
 //! Steps that learn from what the student itself says.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use limbeck_config::OnPolicySection;
 use limbeck_data::{Batch, Mixture, Rollout};
 use limbeck_kernels::Precision;
-use limbeck_model::{Generation, Sampling, Transformer, generate};
+use limbeck_model::{Generation, Sampling, Transformer, generate_in_batches};
 
 use crate::error::TrainError;
 use crate::objective::{Distillation, Objective};
@@ -87,18 +88,11 @@ impl OnPolicy {
         let OnPolicySection { prompt_tokens, max_new_tokens, temperature, top_k, top_p, .. } = self.section;
         let student = student.clone().without_autodiff().with_precision(Precision::Fp32);
         let sampling = Sampling { temperature, top_k, top_p, seed: self.seed }.stream(step);
-        let mut prompts = data.prompts(rows, prompt_tokens, max_new_tokens);
-        // Rows of one length waste nothing on padding. Stable, so that the order is a function of the rows.
-        prompts.sort_by_key(|prompt| prompt.tokens.len());
-        let mut rollouts = Vec::with_capacity(prompts.len());
-        for (index, prompts) in prompts.chunks(rows_at_once.max(1)).enumerate() {
-            let sampling = sampling.stream(index as u64);
-            let generation = Generation { max_new_tokens, stop: self.stop.clone(), sampling };
-            let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
-            let said = generate(&student, &tokens, &generation, |_, _| ())?;
-            let rollout = |(prompt, continuation): (_, _)| Rollout { prompt, continuation };
-            rollouts.extend(prompts.iter().cloned().zip(said).map(rollout));
-        }
-        Ok(rollouts)
+        let generation = Generation { max_new_tokens, stop: self.stop.clone(), sampling };
+        let prompts = data.prompts(rows, prompt_tokens, max_new_tokens);
+        let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
+        let said = generate_in_batches(&student, &tokens, &generation, rows_at_once, |_| ControlFlow::Continue(()))?;
+        let rollout = |(prompt, continuation): (_, _)| Rollout { prompt, continuation };
+        Ok(prompts.into_iter().zip(said.unwrap_or_default()).map(rollout).collect())
     }
 }

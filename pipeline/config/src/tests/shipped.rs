@@ -86,6 +86,7 @@ fn every_key_of_a_stage_is_in_its_shipped_configs() {
                 "distill",
                 "on_policy",
                 "capture",
+                "generate",
             ],
         ),
         ("export-model", &["run", "export"]),
