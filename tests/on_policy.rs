@@ -157,9 +157,9 @@ fn the_loss_is_the_divergence_on_exactly_the_sampled_tokens() -> anyhow::Result<
     let teacher = Transformer::new(&config, 2, &cpu());
     // Whatever the student says most of the time, so that continuations end on their way.
     let stop: Vec<u32> =
-        tokenizer.stop_ids().into_iter().chain((0..tokenizer.vocab_size() as u32).step_by(7)).collect();
+        tokenizer.stop_ids().into_iter().chain((0..tokenizer.vocab_size() as u32).step_by(23)).collect();
     let on_policy = on_policy(teacher.clone(), stop.clone(), Divergence::ReverseKl {});
-    let rows = data.batch(0, 12);
+    let rows = data.batch(0, 40);
     let lesson = on_policy.lesson(&student, &data, &rows, 5, 3)?.context("the rows have prompts")?;
     let again = on_policy.lesson(&student, &data, &rows, 5, 3)?.context("the rows have prompts")?;
     assert_eq!(lesson.batch, again.batch);
@@ -174,7 +174,7 @@ fn the_loss_is_the_divergence_on_exactly_the_sampled_tokens() -> anyhow::Result<
         assert!(stops == 0 && said.len() == 13 || stops == 1 && stop.contains(&said[said.len() - 1]), "{said:?}");
         ended += stops;
     }
-    assert!(ended > 5 && ended < lesson.batch.segments.len(), "{ended}");
+    assert!(ended > 2 && ended < lesson.batch.segments.len(), "{ended}");
     let loss = lesson.objective.loss(&student, &lesson.batch)?;
     let constant = student.clone().without_autodiff();
     let expected: f64 = contexts(&lesson.batch)

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use limbeck_kernels::exp;
 use limbeck_random::{Stream, mix};
 
 /// How the next token is chosen.
@@ -35,8 +36,9 @@ impl Sampling {
             return greedy(logits);
         }
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weight = |logit: f32| (f64::from(logit - largest) / self.temperature).exp();
-        let weights = logits.iter().map(|logit| weight(*logit));
+        let weight = |logit: &f32| exp((f64::from(logit - largest) / self.temperature) as f32);
+        let weights: Vec<f32> = logits.iter().map(weight).collect();
+        let weights = weights.into_iter().map(f64::from);
         let draw = uniform(self.seed, row, index);
         if self.top_k.is_none() && self.top_p >= 1.0 {
             // In the order of the ids: nothing has to be sorted.

@@ -67,32 +67,20 @@ impl OnPolicy {
             return Ok(None);
         }
         let started = Instant::now();
-        let rollouts = self.rollouts(student, data, rows, rows_at_once, step)?;
-        if rollouts.is_empty() {
-            return Ok(None);
-        }
-        let batch = data.rollouts(&rollouts);
-        let sampled = Sampled { tokens: batch.target_tokens() as u64, elapsed: started.elapsed() };
-        Ok(Some(Lesson { objective: &self.objective, batch, sampled: Some(sampled) }))
-    }
-
-    /// What the student says in a step.
-    fn rollouts(
-        &self,
-        student: &Transformer,
-        data: &Mixture,
-        rows: &Batch,
-        rows_at_once: usize,
-        step: u64,
-    ) -> Result<Vec<Rollout>, TrainError> {
         let OnPolicySection { prompt_tokens, max_new_tokens, temperature, top_k, top_p, .. } = self.section;
         let student = student.clone().without_autodiff().with_precision(Precision::Fp32);
         let sampling = Sampling { temperature, top_k, top_p, seed: self.seed }.stream(step);
         let generation = Generation { max_new_tokens, stop: self.stop.clone(), sampling };
         let prompts = data.prompts(rows, prompt_tokens, max_new_tokens);
+        if prompts.is_empty() {
+            return Ok(None);
+        }
         let tokens: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
         let said = generate_in_batches(&student, &tokens, &generation, rows_at_once, |_| ControlFlow::Continue(()))?;
         let rollout = |(prompt, continuation): (_, _)| Rollout { prompt, continuation };
-        Ok(prompts.into_iter().zip(said.unwrap_or_default()).map(rollout).collect())
+        let rollouts: Vec<Rollout> = prompts.into_iter().zip(said.unwrap_or_default()).map(rollout).collect();
+        let batch = data.rollouts(&rollouts);
+        let sampled = Sampled { tokens: batch.target_tokens() as u64, elapsed: started.elapsed() };
+        Ok(Some(Lesson { objective: &self.objective, batch, sampled: Some(sampled) }))
     }
 }
