@@ -103,7 +103,7 @@ fn a_check_measures_both_kinds_of_steps() -> anyhow::Result<()> {
 
 /// The sandbox's training data and its tokenizer.
 fn data(sandbox: &Sandbox) -> anyhow::Result<(Mixture, Tokenizer)> {
-    let tokenizer = Tokenizer::load(&sandbox.path("data/tiny/tokenizer/tokenizer.json"))?;
+    let tokenizer = Tokenizer::load(sandbox.path("data/tiny/tokenizer/tokenizer.json"))?;
     let entry = |name: &str, kind| DataEntry {
         path: sandbox.path(name).display().to_string(),
         kind,

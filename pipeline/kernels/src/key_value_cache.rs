@@ -63,6 +63,7 @@ impl CachePlan {
 pub struct KeyValueCache(Buffers);
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each layer")]
 enum Buffers {
     Host(HostCache),
     /// `[rows, num_key_value_heads, capacity, head_dim]` each.
