@@ -2,6 +2,8 @@
 
 /// Micro-batches give the gradients of the whole batch.
 mod accumulation;
+/// Conversations that the teacher answers, for `sft`.
+mod answers;
 /// Bad input is refused by name, and nothing that was complete is touched.
 mod bad_input;
 /// What is measured adds up.
@@ -18,6 +20,8 @@ mod generation;
 mod learning;
 /// A teacher's logits on disk.
 mod logits;
+/// Steps that learn from what the student itself says.
+mod on_policy;
 /// In place, resumable, grouped by name.
 mod optimizer;
 /// Segments of a row do not see each other.

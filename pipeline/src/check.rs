@@ -5,7 +5,7 @@ use std::time::Instant;
 use limbeck_config::{ModelConfig, TrainingConfig};
 use limbeck_data::Mixture;
 use limbeck_model::Transformer;
-use limbeck_train::{AdamW, Objective, Trainer};
+use limbeck_train::{AdamW, Objective, OnPolicy, Trainer};
 
 use crate::failure::Failure;
 use crate::{output, tokenised};
@@ -19,6 +19,7 @@ pub fn print(
     toml: &str,
     model: Transformer,
     objective: &dyn Objective,
+    on_policy: Option<&OnPolicy>,
     train: &Mixture,
 ) -> Result<(), Failure> {
     let shape = model.config().clone();
@@ -33,6 +34,21 @@ pub fn print(
         trainer = trainer.step(objective, &micro_batches, step + 1, 0.0).map_err(Failure::usage)?.0;
         seconds = seconds.min(started.elapsed().as_secs_f64());
     }
+    let mut total = seconds * config.max_steps() as f64;
+    let mut sampling = None;
+    if let Some(on_policy) = on_policy {
+        let (size, steps) = (config.micro_batch_size(), 1..=config.max_steps());
+        let own: Vec<u64> = steps.filter(|step| on_policy.section.is_due(*step)).collect();
+        let first = own.first().copied().unwrap_or_default();
+        let started = Instant::now();
+        let lesson = on_policy.lesson(&trainer.model, train, &train.batch(0, rows), size, first);
+        if let Some(lesson) = lesson.map_err(Failure::usage)? {
+            trainer.step(lesson.objective, &lesson.batch.micro_batches(size), 1, 0.0).map_err(Failure::usage)?;
+            let own_seconds = started.elapsed().as_secs_f64();
+            total += (own_seconds - seconds) * own.len() as f64;
+            sampling = Some(format!("{} steps ({own_seconds:.3} s a step, measured)", own.len()));
+        }
+    }
     output::line(toml)?;
     let row = |name: &str, value: String| eprintln!("{name:<22}{value}");
     row("parameters", shape.parameter_count().to_string());
@@ -40,7 +56,10 @@ pub fn print(
     row("tokens a step", config.train.tokens_per_step.to_string());
     row("tokens in all", (config.max_steps() * config.train.tokens_per_step as u64).to_string());
     row("memory, predicted", format!("{:.0} MB", memory_bytes(&shape, config) / 1e6));
-    row("time, predicted", format!("{:.0} s ({seconds:.3} s a step, measured)", seconds * config.max_steps() as f64));
+    row("time, predicted", format!("{total:.0} s ({seconds:.3} s a step, measured)"));
+    if let Some(sampling) = sampling {
+        row("on own samples", sampling);
+    }
     for entry in train.report() {
         row("training data", tokenised::describe(&entry));
     }

@@ -1,24 +1,23 @@
 //! `distill`: a student learns a teacher's distribution; `--control` learns the same rows by cross-entropy alone, and
-//! `--capture` keeps the teacher's logits for later. What came of it is in the [`gap`] report.
+//! `--capture` and `--generate` keep the teacher's logits and answers for later. What came of it is in the [`gap`] report.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 use burn::tensor::Device;
 use clap::Args;
-use limbeck_checkpoint::Parent;
-use limbeck_config::{TrainingConfig, TrainingStage, load_training};
+use limbeck_config::{DistillSection, TrainingConfig, TrainingStage, load_training};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::Shard;
 use limbeck_loss::MixedLoss;
-use limbeck_train::{Distillation, NextToken, Objective};
+use limbeck_train::{Distillation, OnPolicy, Teacher};
 
 use crate::cli::TrainingArgs;
 use crate::control::Control;
 use crate::failure::{Completion, Failure};
 use crate::gap::{self, is_complete, student_flops, teacher_flops};
-use crate::training::{self, Stage, run_directory};
-use crate::{capture, device, source, teacher, tokenised};
+use crate::training::{self, Goal, Stage, run_directory};
+use crate::{answers, capture, device, source, teacher, tokenised};
 
 /// Arguments of `distill`.
 #[derive(Args, Clone, Debug)]
@@ -35,6 +34,10 @@ pub struct DistillArgs {
     /// training. What is there already is kept, so the same command goes on after an interruption.
     #[arg(long, conflicts_with = "control")]
     pub capture: bool,
+    /// Lets the teacher `teacher.from` answer the chats of the training data, instead of training: writes a parquet file that
+    /// sft reads, and prints its path. The same command goes on after an interruption.
+    #[arg(long, conflicts_with_all = ["control", "capture"])]
+    pub generate: bool,
     /// With --capture: this process writes the parts whose number is I modulo N.
     #[arg(long, value_name = "I/N", requires = "capture")]
     pub shard: Option<Shard>,
@@ -43,17 +46,20 @@ pub struct DistillArgs {
 impl DistillArgs {
     /// Trains the student, or its control.
     pub fn training(training: TrainingArgs, control: Option<Control>) -> Self {
-        Self { training, control, capture: false, shard: None }
+        Self { training, control, capture: false, generate: false, shard: None }
     }
 }
 
 /// Runs the stage.
 ///
 /// # Errors
-/// See [`training::run`], [`capture::run`] and [`gap::report`].
+/// See [`training::run`], [`capture::run`], [`answers::run`] and [`gap::report`].
 pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
     if args.capture {
         return capture::run(&args.training, args.shard.unwrap_or_default());
+    }
+    if args.generate {
+        return answers::run(&args.training);
     }
     let mut training = args.training.clone();
     let config = load(&training)?;
@@ -67,7 +73,7 @@ pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
     };
     let kind = TrainingStage::Distill;
     let completion = match args.control {
-        None => training::run(&Stage { kind, objective: &distillation, before: Some(&gap::before) }, &training),
+        None => training::run(&Stage { kind, goal: &distillation, before: Some(&gap::before) }, &training),
         Some(control) => {
             if control == Control::Compute {
                 let steps = equal_compute_steps(&config, student.as_deref(), &device::open(training.device)?)?;
@@ -75,8 +81,7 @@ pub fn run(args: &DistillArgs) -> Result<Completion, Failure> {
                 training.config.set.extend(config.train.max_tokens.map(|_| "train.max_tokens=".to_owned()));
                 training.config.set.push(format!("train.max_steps={steps}"));
             }
-            let objective = |_: &_, _: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<dyn Objective>, None));
-            training::run(&Stage { kind, objective: &objective, before: None }, &training)
+            training::run(&Stage { kind, goal: &training::next_token, before: None }, &training)
         }
     }?;
     if let (Completion::Complete { path: Some(_) }, Some(student)) = (&completion, student)
@@ -122,13 +127,37 @@ fn distillation(
     tokenizer: &Tokenizer,
     data: &Mixture,
     device: &Device,
-) -> Result<(Box<dyn Objective>, Option<Parent>), Failure> {
+) -> Result<Goal, Failure> {
     let Some(distill) = &config.distill else {
         // Loading the config refuses it first.
         return Err(Failure::usage(anyhow!("`distill` needs [distill]; hint: give distill.temperature")));
     };
     let (teacher, parent) = teacher::open(config, distill, tokenizer, data, device)?;
+    let on_policy = on_policy(config, distill, &teacher, (tokenizer, data), device)?;
     let loss = MixedLoss { divergence: distill.into(), ce_weight: distill.ce_weight };
     let objective = Distillation { teacher, loss };
-    Ok((Box::new(objective), Some(parent)))
+    Ok(Goal { objective: Box::new(objective), on_policy, teacher: Some(parent) })
+}
+
+/// The steps of `[on_policy]`, in which a model is the teacher even where the others read captured logits.
+fn on_policy(
+    config: &TrainingConfig,
+    distill: &DistillSection,
+    teacher: &Teacher,
+    (tokenizer, data): (&Tokenizer, &Mixture),
+    device: &Device,
+) -> Result<Option<OnPolicy>, Failure> {
+    let Some(section) = config.on_policy.clone().filter(|section| section.fraction > 0.0) else { return Ok(None) };
+    let from = config.teacher.as_ref().and_then(|teacher| teacher.from.as_ref());
+    let model = match (teacher, from) {
+        (Teacher::Online(model), _) => model.clone(),
+        (Teacher::Cached(_), Some(from)) => {
+            Box::new(teacher::model(config, from, tokenizer, device)?.gathered(config, data)?.model)
+        }
+        // Loading the config refuses it first.
+        (Teacher::Cached(_), None) => return Err(Failure::usage(anyhow!("[on_policy] needs teacher.from"))),
+    };
+    let loss = MixedLoss { divergence: distill.into(), ce_weight: 0.0 };
+    let objective = Distillation { teacher: Teacher::Online(model), loss };
+    Ok(Some(OnPolicy { section, objective, stop: tokenizer.stop_ids(), seed: config.seed() }))
 }

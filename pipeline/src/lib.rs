@@ -4,6 +4,7 @@
 //! them all. `pretrain`, `sft` and `distill` differ in their objective and share [`training`].
 
 pub mod allocator;
+pub mod answers;
 pub mod bench;
 pub mod capture;
 pub mod chain;

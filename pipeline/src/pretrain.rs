@@ -1,7 +1,6 @@
 //! `pretrain`: next-token prediction.
 
 use limbeck_config::TrainingStage;
-use limbeck_train::NextToken;
 
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
@@ -12,6 +11,5 @@ use crate::training::{self, Stage};
 /// # Errors
 /// See [`training::run`].
 pub fn run(args: &TrainingArgs) -> Result<Completion, Failure> {
-    let objective = &|_: &_, _: &_, _: &_, _: &_| Ok((Box::new(NextToken) as Box<_>, None));
-    training::run(&Stage { kind: TrainingStage::Pretrain, objective, before: None }, args)
+    training::run(&Stage { kind: TrainingStage::Pretrain, goal: &training::next_token, before: None }, args)
 }

@@ -8,7 +8,7 @@ use limbeck_checkpoint::{Checkpoint, ManifestHeader, Parent, RunDirectory, conte
 use limbeck_config::{Problem, StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::{Transformer, load_directory};
-use limbeck_train::{AdamW, Ending, Objective, Progress, Run, Trainer, load_optimizer};
+use limbeck_train::{AdamW, Ending, NextToken, Objective, OnPolicy, Progress, Run, Trainer, load_optimizer};
 
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
@@ -19,8 +19,8 @@ use crate::{check, device, prune, source, tokenised};
 pub struct Stage<'a> {
     /// Which rules its config follows.
     pub kind: TrainingStage,
-    /// Makes the objective; returns the teacher too, for the manifest.
-    pub objective: &'a ObjectiveFactory,
+    /// What it learns.
+    pub goal: &'a GoalFactory,
     /// Looks at the model before its first step.
     pub before: Option<&'a BeforeFirstStep>,
 }
@@ -28,9 +28,26 @@ pub struct Stage<'a> {
 /// Takes the config, the model, its tokenizer, the run directory, and the device without autodiff.
 pub type BeforeFirstStep = dyn Fn(&TrainingConfig, &Transformer, &Tokenizer, &Path, &Device) -> Result<(), Failure>;
 
-/// Makes a stage's objective from its config, the tokenizer of what is trained, the data, and the device without autodiff.
-pub type ObjectiveFactory =
-    dyn Fn(&TrainingConfig, &Tokenizer, &Mixture, &Device) -> Result<(Box<dyn Objective>, Option<Parent>), Failure>;
+/// What a stage learns.
+pub struct Goal {
+    /// What is minimised.
+    pub objective: Box<dyn Objective>,
+    /// Steps that learn from the student's own samples instead.
+    pub on_policy: Option<OnPolicy>,
+    /// Whose distribution, for the manifest.
+    pub teacher: Option<Parent>,
+}
+
+/// Makes a stage's goal from its config, the tokenizer of what is trained, the data, and the device without autodiff.
+pub type GoalFactory = dyn Fn(&TrainingConfig, &Tokenizer, &Mixture, &Device) -> Result<Goal, Failure>;
+
+/// The goal of predicting the next token.
+///
+/// # Errors
+/// None: it is a [`GoalFactory`].
+pub fn next_token(_: &TrainingConfig, _: &Tokenizer, _: &Mixture, _: &Device) -> Result<Goal, Failure> {
+    Ok(Goal { objective: Box::new(NextToken), on_policy: None, teacher: None })
+}
 
 /// What a stage starts from.
 struct Start {
@@ -54,7 +71,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     config.train.precision = Some(precision);
     let mut start = start(&config, &device)?;
     let train = tokenised::open(&config, &config.data.train, &start.tokenizer)?;
-    let (objective, teacher) = (stage.objective)(&config, &start.tokenizer, &train, &device)?;
+    let Goal { objective, on_policy, teacher } = (stage.goal)(&config, &start.tokenizer, &train, &device)?;
     let valid = match &config.data.valid[..] {
         [] => None,
         entries => Some(tokenised::open(&config, entries, &start.tokenizer)?),
@@ -62,7 +79,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let toml = to_toml(&config).map_err(Failure::usage)?;
     let Some(directory) = directory else {
         let model = start.model.with_precision(device::of_products(precision));
-        check::print(&config, &toml, model, objective.as_ref(), &train)?;
+        check::print(&config, &toml, model, objective.as_ref(), on_policy.as_ref(), &train)?;
         return Ok(Completion::Complete { path: None });
     };
     let header = ManifestHeader {
@@ -105,6 +122,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let run = Run {
         config: &config,
         objective: objective.as_ref(),
+        on_policy: on_policy.as_ref(),
         train: &train,
         valid: valid.as_ref(),
         tokenizer: &start.tokenizer,

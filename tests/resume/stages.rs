@@ -27,6 +27,8 @@ const LENGTH: [&str; 8] = [
     "--set",
     "train.tokens_per_step=1152",
 ];
+/// More steps on own samples than not, so that a kill falls into both.
+const OWN_SAMPLES: &str = "on_policy={fraction=0.6, prompt_tokens=9, max_new_tokens=11, top_p=0.9}";
 
 /// Cut to one of two blocks, and narrower everywhere.
 const PRUNED: [&str; 4] = [
@@ -37,18 +39,20 @@ const PRUNED: [&str; 4] = [
      num_attention_heads=1, calibration_tokens=500}",
 ];
 
-/// `pretrain`, `sft`, `distill`, its control, and a student that is cut from its teacher.
-pub(super) fn stages() -> [Stage; 5] {
+/// `pretrain`, `sft`, `distill`, with steps on its own samples, its control, and a student that is cut from its teacher.
+pub(super) fn stages() -> [Stage; 6] {
     let stage = |command, more: &[&'static str]| Stage { command, arguments: [&LENGTH[..], more].concat() };
     let distill = |more| stage("distill", more);
-    [stage("pretrain", &[]), stage("sft", &[]), distill(&[]), distill(&["--control"]), distill(&PRUNED)]
+    let own = distill(&["--set", OWN_SAMPLES]);
+    [stage("pretrain", &[]), stage("sft", &[]), distill(&[]), own, distill(&["--control"]), distill(&PRUNED)]
 }
 
 impl Stage {
     /// What it is called in messages and directories.
     pub(super) fn name(&self) -> String {
-        let given = |argument, suffix| if self.arguments.contains(&argument) { suffix } else { "" };
-        format!("{}{}{}", self.command, given("--control", "-control"), given(PRUNED[1], "-pruned"))
+        let more = [("--control", "-control"), (OWN_SAMPLES, "-own-samples"), (PRUNED[3], "-pruned")];
+        let more = more.iter().filter(|(argument, _)| self.arguments.contains(argument)).map(|(_, name)| *name);
+        std::iter::once(self.command).chain(more).collect()
     }
 
     /// The command that runs it in `run`.
@@ -85,12 +89,14 @@ pub(super) fn assert_equal(sandbox: &Sandbox, run: &str, whole: &str) -> anyhow:
     Ok(())
 }
 
-/// Rows of `metrics.jsonl` as their numbers were written, without tokens a second.
+/// Rows of `metrics.jsonl` as their numbers were written, without the clock's.
 pub(super) fn metrics(sandbox: &Sandbox, run: &str) -> anyhow::Result<Vec<Value>> {
     let text = sandbox.read(&format!("{run}/metrics.jsonl"))?;
     let row = |line: &str| -> anyhow::Result<Value> {
         let mut row: Value = serde_json::from_str(line)?;
-        row.as_object_mut().context("a row is an object")?.remove("tokens_per_s").context("a row has a speed")?;
+        let numbers = row.as_object_mut().context("a row is an object")?;
+        numbers.remove("tokens_per_s").context("a row has a speed")?;
+        numbers.remove("sampling_s");
         Ok(row)
     };
     let rows = text.lines().map(row).collect::<Result<Vec<_>, _>>()?;

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::{CaptureSection, TeacherSection};
 use crate::data::DataSection;
+use crate::generate::GenerateSection;
 use crate::model::ModelSection;
+use crate::on_policy::OnPolicySection;
 use crate::optimizer::{OptimizerSection, ScheduleSection};
 use crate::problem::Problem;
 use crate::rules;
@@ -53,8 +55,8 @@ pub struct TrainSection {
     pub keep_checkpoints: usize,
 }
 
-/// `pretrain`, `sft` and `distill` read the same file; only `distill` has `[teacher]`, `[distill]` and
-/// `[capture]`.
+/// `pretrain`, `sft` and `distill` read the same file; only `distill` has `[teacher]`, `[distill]`, `[on_policy]`,
+/// `[capture]` and `[generate]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingConfig {
@@ -80,9 +82,15 @@ pub struct TrainingConfig {
     /// `distill`: which loss.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distill: Option<DistillSection>,
+    /// `distill`: steps that learn from the student's own continuations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_policy: Option<OnPolicySection>,
     /// `distill --capture`: what is kept of the teacher's logits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<CaptureSection>,
+    /// `distill --generate`: how the teacher answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<GenerateSection>,
 }
 
 /// The stages that train, which share one config.
@@ -167,8 +175,14 @@ impl TrainingConfig {
         if let Some(distill) = &self.distill {
             distill.check(problems);
         }
+        if let Some(on_policy) = &self.on_policy {
+            on_policy.check(self.data.sequence_length, self.teacher.as_ref(), problems);
+        }
         if let Some(capture) = &self.capture {
             capture.check(problems);
+        }
+        if let Some(generate) = &self.generate {
+            generate.check(problems);
         }
         if stage == TrainingStage::Distill {
             if self.teacher.is_none() {
@@ -182,7 +196,9 @@ impl TrainingConfig {
         let given = [
             ("teacher", self.teacher.is_some()),
             ("distill", self.distill.is_some()),
+            ("on_policy", self.on_policy.is_some()),
             ("capture", self.capture.is_some()),
+            ("generate", self.generate.is_some()),
         ];
         for (key, given) in given {
             if given {

@@ -39,6 +39,7 @@
 //! # }
 //! ```
 
+pub mod answers;
 mod batch;
 mod error;
 mod message;
@@ -54,6 +55,6 @@ pub mod world;
 pub use batch::{Batch, SegmentSpan};
 pub use error::DataError;
 pub use message::{Message, Role};
-pub use mixture::{EntryEvaluation, EntryReport, Mixture};
+pub use mixture::{EntryEvaluation, EntryReport, Mixture, Prompt, Rollout};
 pub use shard::{Progress, ProgressState, token_counts};
 pub use tokenizer::{Tokenizer, TokenizerDifference, TokenizerFiles};

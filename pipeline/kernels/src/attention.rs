@@ -79,7 +79,7 @@ impl DevicePlan {
 ///
 /// # Shapes
 /// - each output: `[positions, head_dim / 2]`
-fn rotary_values(positions: &[u32], head_dim: usize, rope_theta: f64) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn rotary_values(positions: &[u32], head_dim: usize, rope_theta: f64) -> (Vec<f32>, Vec<f32>) {
     let half = head_dim / 2;
     let frequencies: Vec<f64> = (0..half).map(|i| rope_theta.powf(-2.0 * i as f64 / head_dim as f64)).collect();
     let longest = positions.iter().max().map_or(0, |position| position + 1);
@@ -99,7 +99,7 @@ fn rotary_values(positions: &[u32], head_dim: usize, rope_theta: f64) -> (Vec<f3
 ///
 /// # Shapes
 /// - `[rows, queries, keys]` gives `[rows, 1, 1, queries, keys]`
-pub fn causal_mask(
+pub(crate) fn causal_mask(
     [rows, queries, keys]: [usize; 3],
     visible: impl Fn(usize, usize, usize) -> bool,
     device: &Device,
@@ -130,7 +130,7 @@ fn rotate_by(heads: Tensor<4>, cosines: &Tensor<4>, sines: &Tensor<4>) -> Tensor
 
 /// The rotary embedding of tokens at some positions, for heads that are tensors of their own, as in generation.
 #[derive(Clone, Debug)]
-pub struct Rotary {
+pub(crate) struct Rotary {
     /// `[rows, 1, tokens, head_dim / 2]`.
     cosines: Tensor<4>,
     /// As `cosines`.
@@ -142,7 +142,7 @@ impl Rotary {
     ///
     /// # Shapes
     /// - `positions`: `[rows * tokens]`
-    pub fn new(positions: &[u32], tokens: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
+    pub(crate) fn new(positions: &[u32], tokens: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
         let (cosines, sines) = rotary_values(positions, head_dim, rope_theta);
         let table = |values: Vec<f32>| {
             let shape = [positions.len() / tokens, 1, tokens, head_dim / 2];
@@ -155,7 +155,7 @@ impl Rotary {
     ///
     /// # Shapes
     /// - `heads` and output: `[rows, heads, tokens, head_dim]`
-    pub fn rotate(&self, heads: Tensor<4>) -> Tensor<4> {
+    pub(crate) fn rotate(&self, heads: Tensor<4>) -> Tensor<4> {
         rotate_by(heads, &self.cosines, &self.sines)
     }
 }
@@ -167,7 +167,7 @@ impl Rotary {
 /// - `keys`, `values`: `[rows, num_key_value_heads, keys, head_dim]`
 /// - `mask`: `[rows, 1, 1, queries, keys]`, see [`causal_mask`]
 /// - output: `[rows, queries, num_attention_heads * head_dim]`
-pub fn attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, mask: Tensor<5>) -> Tensor<3> {
+pub(crate) fn attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, mask: Tensor<5>) -> Tensor<3> {
     let [rows, heads, num_queries, head_dim] = queries.dims();
     let [_, key_heads, num_keys, _] = keys.dims();
     let group = heads / key_heads;
@@ -219,7 +219,7 @@ pub fn rotary_attention(
 ///
 /// # Shapes
 /// - `projected`: see [`rotary_attention`]
-pub fn split_heads(projected: Tensor<3>, norms: Option<HeadNorms>, layout: HeadLayout) -> [Tensor<4>; 3] {
+pub(crate) fn split_heads(projected: Tensor<3>, norms: Option<HeadNorms>, layout: HeadLayout) -> [Tensor<4>; 3] {
     let HeadLayout { num_attention_heads, num_key_value_heads, head_dim } = layout;
     let [rows, tokens, _] = projected.dims();
     let heads = |first: usize, heads: usize| {

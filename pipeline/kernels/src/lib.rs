@@ -10,6 +10,7 @@ mod attention_backward;
 mod attention_blocks;
 mod attention_forward;
 mod attention_heads;
+mod cached_attention;
 mod coarse_rows;
 mod divergence_rows;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod fused_attention;
 mod fused_linear;
 mod fused_loss_head;
 mod gemm;
+mod key_value_cache;
 mod label_share;
 mod level;
 mod linear;
@@ -35,14 +37,13 @@ mod sparse_rows;
 mod swiglu;
 
 pub use adamw::{AdamWUpdate, Moments, adamw_update, sum_of_squares};
-pub use attention::{
-    AttentionPlan, HeadLayout, HeadNorms, Rotary, attention, causal_mask, rotary_attention, split_heads,
-};
+pub use attention::{AttentionPlan, HeadLayout, HeadNorms, rotary_attention};
 pub use coarse_rows::{CoarseRows, NOTHING};
 pub use divergence_rows::{Softening, divergence_rows};
 pub use embedding::{embedding, embedding_composed};
 pub use feed_forward::{swiglu_linear_add, swiglu_linear_add_composed};
 pub use gemm::Precision;
+pub use key_value_cache::{CacheAngles, CachePlan, KeyValueCache};
 pub use label_share::LabelShare;
 pub use level::{SIMD_VARIABLE, multiplies_bf16_faster, simd_level, simd_levels};
 pub use linear::{add_bias, linear, linear_add, linear_composed, linears};

@@ -4,11 +4,11 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
-    AttentionPlan, HeadLayout, HeadNorms, Precision, add_bias, attention, linear_add, linears, rotary_attention,
-    split_heads, swiglu_composed, swiglu_linear_add,
+    AttentionPlan, HeadLayout, HeadNorms, KeyValueCache, Precision, add_bias, linear_add, linears, rotary_attention,
+    swiglu_composed, swiglu_linear_add,
 };
 
-use crate::cache::{Context, LayerCache};
+use crate::cache::CachedPass;
 use crate::forward::{TracedBlock, TracedNorm};
 use crate::layers::{Linear, RmsNorm};
 
@@ -70,16 +70,12 @@ impl Attention {
         &self,
         residual: Tensor<3>,
         input: Tensor<3>,
-        cache: &mut LayerCache,
-        context: &Context,
+        cache: &mut KeyValueCache,
+        pass: &CachedPass,
     ) -> Tensor<3> {
-        let projected = self.project(input, context.precision);
-        let [queries, keys, values] = split_heads(projected, self.norms(), self.layout);
-        let queries = context.rotary.rotate(queries.swap_dims(1, 2));
-        let keys = context.rotary.rotate(keys.swap_dims(1, 2));
-        let (keys, values) = cache.append(keys, values.swap_dims(1, 2), context.start);
-        let attended = attention(queries, keys, values, context.mask.clone());
-        linear_add(residual, attended, self.o_proj.weight.val(), context.precision)
+        let projected = self.project(input, pass.precision);
+        let attended = cache.attend(projected, self.norms(), self.layout, &pass.plan);
+        linear_add(residual, attended, self.o_proj.weight.val(), pass.precision)
     }
 
     /// The heads of queries, keys and values side by side, see [`rotary_attention`].
@@ -172,9 +168,9 @@ impl Block {
     }
 
     /// [`Block::forward`] for the tokens that follow those in `cache`.
-    pub(crate) fn forward_cached(&self, hidden: Tensor<3>, cache: &mut LayerCache, context: &Context) -> Tensor<3> {
+    pub(crate) fn forward_cached(&self, hidden: Tensor<3>, cache: &mut KeyValueCache, pass: &CachedPass) -> Tensor<3> {
         let normed = self.input_layernorm.forward(hidden.clone());
-        self.feed_forward(self.self_attn.forward_cached(hidden, normed, cache, context), context.precision)
+        self.feed_forward(self.self_attn.forward_cached(hidden, normed, cache, pass), pass.precision)
     }
 
     fn feed_forward(&self, hidden: Tensor<3>, precision: Precision) -> Tensor<3> {

@@ -1,85 +1,49 @@
-//! Keys and values of the tokens that a generation has read.
+//! What a generation has read.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use limbeck_config::ModelConfig;
-use limbeck_kernels::{Precision, Rotary, causal_mask};
-
-/// One layer's keys (after the rotary embedding) and values, allocated once.
-#[derive(Debug)]
-pub(crate) struct LayerCache {
-    keys: Tensor<4>,
-    values: Tensor<4>,
-}
-
-impl LayerCache {
-    /// Stores the new columns from `start` on and returns all columns so far.
-    ///
-    /// # Shapes
-    /// - `keys`, `values`: `[rows, num_key_value_heads, new, head_dim]`
-    /// - outputs: `[rows, num_key_value_heads, start + new, head_dim]`
-    pub(crate) fn append(&mut self, keys: Tensor<4>, values: Tensor<4>, start: usize) -> (Tensor<4>, Tensor<4>) {
-        let store = |cache: &mut Tensor<4>, new: Tensor<4>| {
-            let [rows, heads, _, head_dim] = cache.dims();
-            let end = start + new.dims()[2];
-            // Taken out, so that the tensor has one owner and is written where it is.
-            let whole = std::mem::replace(cache, Tensor::empty([1, 1, 1, 1], &new.device()));
-            *cache = whole.slice_assign([0..rows, 0..heads, start..end, 0..head_dim], new);
-            cache.clone().narrow(2, 0, end)
-        };
-        (store(&mut self.keys, keys), store(&mut self.values, values))
-    }
-}
+use limbeck_kernels::{CacheAngles, CachePlan, HeadLayout, KeyValueCache, Precision};
 
 /// The key-value cache of a batch. Rows are aligned at their ends: row `i` starts at column `left_padding[i]`.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    pub(crate) layers: Vec<LayerCache>,
+    pub(crate) layers: Vec<KeyValueCache>,
     left_padding: Vec<usize>,
     columns: usize,
-    head_dim: usize,
-    rope_theta: f64,
+    angles: CacheAngles,
 }
 
-/// Where the tokens of one forward pass stand.
+/// What one forward pass over a cache has in common for all blocks.
 #[derive(Debug)]
-pub(crate) struct Context {
-    /// First column of the pass.
-    pub(crate) start: usize,
-    /// The rotary embedding at each token's position in its own row.
-    pub(crate) rotary: Rotary,
-    /// `[rows, 1, 1, tokens, start + tokens]`.
-    pub(crate) mask: Tensor<5>,
+pub(crate) struct CachedPass {
+    pub(crate) plan: CachePlan,
     pub(crate) precision: Precision,
 }
 
 impl Cache {
     pub(crate) fn new(config: &ModelConfig, left_padding: Vec<usize>, capacity: usize, device: &Device) -> Self {
-        let shape = [left_padding.len(), config.num_key_value_heads, capacity, config.head_dim];
-        let layer = |_| LayerCache { keys: Tensor::zeros(shape, device), values: Tensor::zeros(shape, device) };
+        let &ModelConfig { num_attention_heads, num_key_value_heads, head_dim, .. } = config;
+        let layout = HeadLayout { num_attention_heads, num_key_value_heads, head_dim };
+        let layer = |_| KeyValueCache::new(left_padding.len(), capacity, layout, device);
         Self {
             layers: (0..config.num_hidden_layers).map(layer).collect(),
             left_padding,
             columns: 0,
-            head_dim: config.head_dim,
-            rope_theta: config.rope_theta,
+            angles: CacheAngles::new(capacity, head_dim, config.rope_theta, device),
         }
     }
 
-    /// The context of the next `tokens` columns, which are then taken as read.
-    pub(crate) fn advance(&mut self, tokens: usize, precision: Precision, device: &Device) -> Context {
+    /// The pass over the next `tokens` columns, which are then taken as read.
+    pub(crate) fn advance(&mut self, tokens: usize, precision: Precision) -> CachedPass {
         let start = self.columns;
         self.columns += tokens;
-        let rows = self.left_padding.len();
-        let column = |i: usize| start + i;
-        let positions: Vec<u32> = self
-            .left_padding
-            .iter()
-            .flat_map(|padding| (0..tokens).map(move |i| column(i).saturating_sub(*padding) as u32))
-            .collect();
-        let visible = |row: usize, query: usize, key: usize| (self.left_padding[row]..=column(query)).contains(&key);
-        let mask = causal_mask([rows, tokens, self.columns], visible, device);
-        let rotary = Rotary::new(&positions, tokens, self.head_dim, self.rope_theta, device);
-        Context { start, rotary, mask, precision }
+        CachedPass { plan: CachePlan::new(&self.left_padding, start, tokens, &self.angles), precision }
+    }
+
+    /// Goes on with these rows alone.
+    pub(crate) fn keep(&mut self, rows: &[usize]) {
+        self.layers.iter_mut().for_each(|layer| layer.keep(rows));
+        self.left_padding = rows.iter().map(|row| self.left_padding[*row]).collect();
     }
 }
 
@@ -88,6 +52,7 @@ mod tests {
     use super::*;
     use crate::Transformer;
     use crate::weights::{HostTensor, NamedTensors, load_parameters, parameters};
+    use burn::tensor::Tensor;
     use limbeck_config::Architecture;
 
     const VOCAB_SIZE: usize = 31;

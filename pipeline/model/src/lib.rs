@@ -30,7 +30,7 @@ pub use directory::{TokenIds, load_directory, read_config, write_config, write_d
 pub use error::ModelError;
 pub use fingerprint::fingerprint;
 pub use forward::{Forward, TracedBlock, TracedNorm};
-pub use generate::{Generation, generate};
+pub use generate::{Generation, generate, generate_in_batches};
 pub use initialize::initialize;
 pub use layers::{Embedding, Linear, RmsNorm};
 pub use path::ModulePath;

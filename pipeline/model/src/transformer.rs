@@ -108,11 +108,10 @@ impl Transformer {
     /// - `inputs`: `[rows * tokens]`
     /// - output: `[rows, vocab_size]`
     pub(crate) fn next_logits(&self, inputs: &[u32], tokens: usize, cache: &mut Cache) -> Tensor<2> {
-        let device = self.device();
-        let context = cache.advance(tokens, self.precision, &device);
+        let pass = cache.advance(tokens, self.precision);
         let mut hidden = embedding(self.model.embed_tokens.weight.val(), inputs, tokens);
         for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
-            hidden = block.forward_cached(hidden, layer, &context);
+            hidden = block.forward_cached(hidden, layer, &pass);
         }
         let last = hidden.narrow(1, tokens - 1, 1); // [rows, 1, hidden_size]
         let last = self.model.norm.forward(last).reshape([inputs.len() / tokens, self.config.hidden_size]);

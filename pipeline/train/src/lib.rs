@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Trainer::run ── for each step ──> Mixture::batch(step) ─> Trainer::step ─> Objective::loss ─> Transformer::hidden
-//!      │                                                         └─ backward, global norm, AdamW in place
+//!      │                             └─ OnPolicy::lesson         └─ backward, global norm, AdamW in place
 //!      └─ plain `if`s: a row of metrics.jsonl, an evaluation, a checkpoint, a stop
 //! ```
 
@@ -16,6 +16,7 @@ mod evaluation;
 mod kept_mass;
 mod metrics;
 mod objective;
+mod on_policy;
 mod optimizer;
 mod progress;
 mod prune;
@@ -32,6 +33,7 @@ pub use evaluation::{Score, evaluate};
 pub use kept_mass::{KeptMass, kept_mass};
 pub use metrics::{Metrics, MetricsRow};
 pub use objective::{Distillation, NextToken, Objective, next_token_loss};
+pub use on_policy::{Lesson, OnPolicy, Sampled};
 pub use optimizer::{AdamW, GroupSettings, gradient_norm};
 pub use progress::{Display, Progress};
 pub use prune::{

@@ -23,6 +23,15 @@ pub struct MetricsRow {
     pub grad_norm: f32,
     /// Since the row before, evaluations and checkpoints left out.
     pub tokens_per_s: f64,
+    /// With `[on_policy]`: whether the step learned from the student's own samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_policy: Option<bool>,
+    /// With `[on_policy]`: tokens that the student sampled since the row before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampled_tokens: Option<u64>,
+    /// With `[on_policy]`: seconds that this took, which are part of the steps' time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling_s: Option<f64>,
     /// Mean held-out loss over all target tokens, after the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_loss_nats: Option<f64>,

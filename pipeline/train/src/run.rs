@@ -12,6 +12,7 @@ use crate::error::TrainError;
 use crate::evaluation::{Score, evaluate};
 use crate::metrics::{Metrics, MetricsRow};
 use crate::objective::Objective;
+use crate::on_policy::{Lesson, OnPolicy, Sampled};
 use crate::progress::Progress;
 use crate::schedule::learning_rate;
 use crate::step::{StepReport, Trainer};
@@ -22,6 +23,8 @@ pub struct Run<'a> {
     pub config: &'a TrainingConfig,
     /// What is minimised.
     pub objective: &'a dyn Objective,
+    /// Steps that learn from the student's own samples instead.
+    pub on_policy: Option<&'a OnPolicy>,
     /// What is trained on.
     pub train: &'a Mixture,
     /// What is held out.
@@ -63,18 +66,18 @@ impl Run<'_> {
         let mut saved = None;
         for step in done + 1..=max_steps {
             let started = Instant::now();
-            let micro_batches =
-                self.train.batch((step - 1) * rows as u64, rows).micro_batches(config.micro_batch_size());
+            let Lesson { objective, batch, sampled } = self.lesson(&trainer, step)?;
+            let micro_batches = batch.micro_batches(config.micro_batch_size());
             let factor = learning_rate(&config.schedule, step - 1, max_steps);
             let report;
-            (trainer, report) = trainer.step(self.objective, &micro_batches, step, factor)?;
-            clock.add(started.elapsed(), config.train.tokens_per_step);
+            (trainer, report) = trainer.step(objective, &micro_batches, step, factor)?;
+            clock.add(started.elapsed(), config.train.tokens_per_step, sampled);
             let stopping = (self.stop)() || progress.stop_requested();
             let last = step == max_steps;
             let evaluation = self.valid.filter(|_| last || is_due(step, config.train.eval_every));
             let scores = evaluation.map(|valid| Score::total(&evaluate(&trainer.model, valid, rows, || ())));
             if last || scores.is_some() || step % config.train.log_every == 0 {
-                let row = self.row(step, report, factor, clock.take(), scores.as_ref());
+                let row = self.row(step, report, factor, clock.take(sampled.is_some()), scores.as_ref());
                 metrics.write(&row)?;
                 progress.update(&row);
             }
@@ -94,14 +97,27 @@ impl Run<'_> {
         Ok((trainer, if step == max_steps { Ending::Complete(path) } else { Ending::Interrupted(path) }))
     }
 
-    fn row(&self, step: u64, report: StepReport, factor: f64, tokens_per_s: f64, score: Option<&Score>) -> MetricsRow {
+    /// The step's rows of the data, or what the student makes of them.
+    fn lesson(&self, trainer: &Trainer, step: u64) -> Result<Lesson<'_>, TrainError> {
+        let rows = self.config.rows_per_step();
+        let batch = self.train.batch((step - 1) * rows as u64, rows);
+        let size = self.config.micro_batch_size();
+        let own = self.on_policy.map(|on_policy| on_policy.lesson(&trainer.model, self.train, &batch, size, step));
+        let own = own.transpose()?.flatten();
+        Ok(own.unwrap_or(Lesson { objective: self.objective, batch, sampled: None }))
+    }
+
+    fn row(&self, step: u64, report: StepReport, factor: f64, speed: Speed, score: Option<&Score>) -> MetricsRow {
         MetricsRow {
             step,
             tokens_seen: step * self.config.train.tokens_per_step as u64,
             loss_nats: report.loss_nats,
             learning_rate: self.config.optimizer.learning_rate * factor,
             grad_norm: report.grad_norm,
-            tokens_per_s,
+            tokens_per_s: speed.tokens_per_s,
+            on_policy: self.on_policy.map(|_| speed.on_policy),
+            sampled_tokens: self.on_policy.map(|_| speed.sampled.tokens),
+            sampling_s: self.on_policy.map(|_| speed.sampled.elapsed.as_secs_f64()),
             valid_loss_nats: score.map(Score::loss_nats),
             valid_bits_per_byte: score.map(Score::bits_per_byte),
         }
@@ -127,17 +143,30 @@ fn is_due(step: u64, every: Option<u64>) -> bool {
 struct Clock {
     elapsed: Duration,
     tokens: usize,
+    sampled: Sampled,
+}
+
+/// What a row of the metrics says of the steps since the row before.
+struct Speed {
+    tokens_per_s: f64,
+    /// Of the last of them.
+    on_policy: bool,
+    sampled: Sampled,
 }
 
 impl Clock {
-    fn add(&mut self, elapsed: Duration, tokens: usize) {
+    fn add(&mut self, elapsed: Duration, tokens: usize, sampled: Option<Sampled>) {
         self.elapsed += elapsed;
         self.tokens += tokens;
+        if let Some(Sampled { tokens, elapsed }) = sampled {
+            self.sampled.tokens += tokens;
+            self.sampled.elapsed += elapsed;
+        }
     }
 
-    /// Tokens per second since the last call.
-    fn take(&mut self) -> f64 {
-        let Self { elapsed, tokens } = std::mem::take(self);
-        tokens as f64 / elapsed.as_secs_f64().max(1e-9)
+    /// Since the last call.
+    fn take(&mut self, on_policy: bool) -> Speed {
+        let Self { elapsed, tokens, sampled } = std::mem::take(self);
+        Speed { tokens_per_s: tokens as f64 / elapsed.as_secs_f64().max(1e-9), on_policy, sampled }
     }
 }

@@ -2,6 +2,7 @@
 
 mod entry;
 mod order;
+mod rollouts;
 mod rows;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::shard::Progress;
 use crate::tokenizer::Tokenizer;
 
 pub use self::entry::EntryReport;
+pub use self::rollouts::{Prompt, Rollout};
 
 /// Data entries, tokenised and packed, mixed by weight.
 ///

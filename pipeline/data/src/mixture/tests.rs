@@ -8,15 +8,15 @@ use tempfile::TempDir;
 use super::*;
 use crate::batch::SegmentSpan;
 
-const LENGTH: usize = 13;
+pub(super) const LENGTH: usize = 13;
 
-struct Place {
+pub(super) struct Place {
     directory: TempDir,
-    tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
 }
 
 impl Place {
-    fn new() -> Place {
+    pub(super) fn new() -> Place {
         let text = "one two three, one two three! ".repeat(2);
         let tokenizer = Tokenizer::train([Ok(text)].into_iter(), 265).expect("trained");
         let place = Place { directory: TempDir::new().expect("directory"), tokenizer };
@@ -52,7 +52,7 @@ impl Place {
         vec![entry("*.jsonl", DataKind::Documents, 0.7), entry("chats", DataKind::Chats, 0.3)]
     }
 
-    fn open(&self, sequence_length: usize, seed: u64) -> Mixture {
+    pub(super) fn open(&self, sequence_length: usize, seed: u64) -> Mixture {
         let cache = self.path("cache");
         Mixture::open(&self.entries(), &self.tokenizer, sequence_length, seed, &cache, &|_| {}).expect("opened")
     }

@@ -136,11 +136,13 @@ impl Iterator for Records {
     }
 }
 
-/// All texts of the entries, file by file: what a tokenizer is trained on.
+/// All records of the entries, file by file.
 ///
 /// # Errors
 /// Paths that are not there; the iterator's items say what is wrong with a file.
-pub fn texts(entries: &[DataEntry]) -> Result<impl Iterator<Item = Result<String, DataError>> + Send, DataError> {
+pub fn records(
+    entries: &[DataEntry],
+) -> Result<impl Iterator<Item = Result<Record, DataError>> + Send + use<>, DataError> {
     let mut files = Vec::new();
     for entry in entries {
         files.extend(data_files(entry)?.into_iter().map(|file| (file, entry.clone())));
@@ -150,11 +152,18 @@ pub fn texts(entries: &[DataEntry]) -> Result<impl Iterator<Item = Result<String
             Ok(records) => (Some(records), None),
             Err(error) => (None, Some(Err(error))),
         };
-        let texts = records.into_iter().flatten().flat_map(|record| match record {
-            Ok(record) => record.into_texts().into_iter().map(Ok).collect::<Vec<_>>(),
-            Err(error) => vec![Err(error)],
-        });
-        error.into_iter().chain(texts)
+        error.into_iter().chain(records.into_iter().flatten())
+    }))
+}
+
+/// All texts of the entries, file by file: what a tokenizer is trained on.
+///
+/// # Errors
+/// As [`records`].
+pub fn texts(entries: &[DataEntry]) -> Result<impl Iterator<Item = Result<String, DataError>> + Send, DataError> {
+    Ok(records(entries)?.flat_map(|record| match record {
+        Ok(record) => record.into_texts().into_iter().map(Ok).collect::<Vec<_>>(),
+        Err(error) => vec![Err(error)],
     }))
 }
 

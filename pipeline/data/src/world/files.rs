@@ -20,7 +20,7 @@ use parquet::{
 };
 
 use super::{Chat, Document, Floor, Split, World};
-use crate::DataError;
+use crate::{DataError, Message};
 
 /// Rows of a row group: readers go by row group, and a small corpus should have several.
 const ROWS_PER_GROUP: usize = 4096;
@@ -154,12 +154,13 @@ fn document_batch(split: Split, rows: &[Document], start: usize) -> Result<Recor
     RecordBatch::try_from_iter(columns)
 }
 
-fn chat_batch(rows: &[Chat]) -> Result<RecordBatch, ArrowError> {
+/// Conversations as lists of `role` and `content`.
+pub(crate) fn messages_column<'a>(rows: impl Iterator<Item = &'a [Message]>) -> ArrayRef {
     let fields: Fields = ["role", "content"].map(|name| Field::new(name, DataType::Utf8, true)).into_iter().collect();
     let mut messages = ListBuilder::new(StructBuilder::from_fields(fields, 0));
     for row in rows {
         let turns = messages.values();
-        for message in &row.messages {
+        for message in row {
             for (column, text) in [message.role.name(), message.content.as_str()].into_iter().enumerate() {
                 if let Some(column) = turns.field_builder::<StringBuilder>(column) {
                     column.append_value(text);
@@ -169,9 +170,13 @@ fn chat_batch(rows: &[Chat]) -> Result<RecordBatch, ArrowError> {
         }
         messages.append(true);
     }
+    Arc::new(messages.finish())
+}
+
+fn chat_batch(rows: &[Chat]) -> Result<RecordBatch, ArrowError> {
     let answers = rows.iter().map(|row| Some(row.answer.as_str()));
     let columns: [(&str, ArrayRef); 3] = [
-        ("messages", Arc::new(messages.finish())),
+        ("messages", messages_column(rows.iter().map(|row| &row.messages[..]))),
         ("answer", Arc::new(answers.collect::<StringArray>())),
         ("nats", Arc::new(rows.iter().map(|row| Some(row.nats)).collect::<Float64Array>())),
     ];

@@ -35,6 +35,7 @@ mod tests;
 mod words;
 
 pub use chats::Chat;
+pub(crate) use files::messages_column;
 pub use files::{WorldCounts, WorldFile, WorldReport, write_parquet};
 
 use limbeck_random::Stream;

@@ -1,0 +1,232 @@
+//! Keys and values of what a generation has read, and attention over them.
+
+use burn::tensor::{Device, Tensor};
+
+use crate::attention::{HeadLayout, HeadNorms, Rotary, attention, causal_mask, rotary_values, split_heads};
+use crate::cached_attention::{Angles, HostCache};
+use crate::placement::{Implementation, implementation_on};
+
+/// Where the tokens of one forward pass stand: made once, used by all layers. Rows are aligned at their ends: row `i` starts
+/// at column `left_padding[i]`.
+#[derive(Debug)]
+pub struct CachePlan {
+    /// First column of each row.
+    pub(crate) left_padding: Vec<usize>,
+    /// First column of the pass.
+    pub(crate) start: usize,
+    /// Columns of the pass.
+    pub(crate) tokens: usize,
+    pub(crate) angles: Angles,
+    /// What the composed implementation needs on its device.
+    device: Option<(Rotary, Tensor<5>)>,
+}
+
+/// The rotary angles of every position of a cache.
+#[derive(Clone, Debug)]
+pub struct CacheAngles {
+    host: Angles,
+    head_dim: usize,
+    rope_theta: f64,
+    device: Device,
+}
+
+impl CacheAngles {
+    /// For `capacity` positions.
+    pub fn new(capacity: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
+        let positions: Vec<u32> = (0..capacity as u32).collect();
+        let (cosines, sines) = rotary_values(&positions, head_dim, rope_theta);
+        Self { host: Angles::new(cosines, sines), head_dim, rope_theta, device: device.clone() }
+    }
+}
+
+impl CachePlan {
+    /// The plan of a pass over the `tokens` columns from `start` on.
+    pub fn new(left_padding: &[usize], start: usize, tokens: usize, angles: &CacheAngles) -> Self {
+        let CacheAngles { head_dim, rope_theta, device, .. } = angles;
+        let composed = implementation_on(device) == Implementation::Composed;
+        let device = composed.then(|| {
+            let places = |padding: &usize| {
+                let padding = *padding;
+                (start..start + tokens).map(move |column| column.saturating_sub(padding) as u32)
+            };
+            let positions: Vec<u32> = left_padding.iter().flat_map(places).collect();
+            let visible = |row: usize, query: usize, key: usize| (left_padding[row]..=start + query).contains(&key);
+            let mask = causal_mask([left_padding.len(), tokens, start + tokens], visible, device);
+            (Rotary::new(&positions, tokens, *head_dim, *rope_theta, device), mask)
+        });
+        Self { left_padding: left_padding.to_vec(), start, tokens, angles: angles.host.clone(), device }
+    }
+}
+
+/// One layer's keys, after norm and rotary embedding, and values: allocated once.
+#[derive(Debug)]
+pub struct KeyValueCache(Buffers);
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each layer")]
+enum Buffers {
+    Host(HostCache),
+    /// `[rows, num_key_value_heads, capacity, head_dim]` each.
+    Device {
+        keys: Tensor<4>,
+        values: Tensor<4>,
+    },
+}
+
+impl KeyValueCache {
+    /// An empty cache of `capacity` columns.
+    pub fn new(rows: usize, capacity: usize, layout: HeadLayout, device: &Device) -> Self {
+        Self(match implementation_on(device) {
+            Implementation::Fused => Buffers::Host(HostCache::new(rows, capacity, layout)),
+            Implementation::Composed => {
+                let shape = [rows, layout.num_key_value_heads, capacity, layout.head_dim];
+                Buffers::Device { keys: Tensor::zeros(shape, device), values: Tensor::zeros(shape, device) }
+            }
+        })
+    }
+
+    /// Norms and rotary embedding of the pass's heads, which are stored, and their attention over what is there. Without
+    /// gradients.
+    ///
+    /// # Shapes
+    /// - `projected`: `[rows, tokens, (num_attention_heads + 2 * num_key_value_heads) * head_dim]`, see
+    ///   [`rotary_attention`](crate::rotary_attention)
+    /// - output: `[rows, tokens, num_attention_heads * head_dim]`; of padding, anything finite
+    pub fn attend(
+        &mut self,
+        projected: Tensor<3>,
+        norms: Option<HeadNorms>,
+        layout: HeadLayout,
+        plan: &CachePlan,
+    ) -> Tensor<3> {
+        match (&mut self.0, &plan.device) {
+            (Buffers::Host(cache), _) => cache.attend(projected, norms, plan),
+            (Buffers::Device { keys, values }, Some((rotary, mask))) => {
+                let [queries, new_keys, new_values] = split_heads(projected, norms, layout);
+                let queries = rotary.rotate(queries.swap_dims(1, 2));
+                let keys = append(keys, rotary.rotate(new_keys.swap_dims(1, 2)), plan.start);
+                let values = append(values, new_values.swap_dims(1, 2), plan.start);
+                attention(queries, keys, values, mask.clone())
+            }
+            (Buffers::Device { .. }, None) => unreachable!("cache and plan are of one device"),
+        }
+    }
+
+    /// Goes on with these rows alone.
+    pub fn keep(&mut self, rows: &[usize]) {
+        match &mut self.0 {
+            Buffers::Host(cache) => cache.keep(rows),
+            Buffers::Device { keys, values } => {
+                for cache in [keys, values] {
+                    let kept = rows.iter().map(|row| cache.clone().narrow(0, *row, 1)).collect();
+                    *cache = Tensor::cat(kept, 0);
+                }
+            }
+        }
+    }
+}
+
+/// Stores the new columns from `start` on and returns all columns so far.
+///
+/// # Shapes
+/// - `new`: `[rows, num_key_value_heads, new, head_dim]`
+/// - output: `[rows, num_key_value_heads, start + new, head_dim]`
+fn append(cache: &mut Tensor<4>, new: Tensor<4>, start: usize) -> Tensor<4> {
+    let [rows, heads, columns, head_dim] = new.dims();
+    let end = start + columns;
+    // Taken out, so that the tensor has one owner and is written where it is.
+    let whole = std::mem::replace(cache, Tensor::empty([1, 1, 1, 1], &new.device()));
+    *cache = whole.slice_assign([0..rows, 0..heads, start..end, 0..head_dim], new);
+    cache.clone().narrow(2, 0, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::AttentionPlan;
+    use crate::drawn::drawn;
+    use crate::gemm::Precision;
+    use crate::rotary_attention;
+
+    const LAYOUT: HeadLayout = HeadLayout { num_attention_heads: 6, num_key_value_heads: 2, head_dim: 20 };
+    const WIDTH: usize = (6 + 2 * 2) * 20;
+    const TOKENS: usize = 41;
+    const PADDING: [usize; 3] = [4, 0, 7];
+
+    fn norms() -> Option<HeadNorms> {
+        let weight = |seed| drawn::<2>(seed, [1, 20], 0.5..1.5).reshape([20]);
+        Some(HeadNorms { query_weight: weight(3), key_weight: weight(4), epsilon: 1e-6 })
+    }
+
+    /// Each row's attention, from one pass of training's operator over the row alone.
+    fn expected(projected: &Tensor<3>, row: usize) -> Tensor<3> {
+        let length = TOKENS - PADDING[row];
+        let positions: Vec<u32> = (0..length as u32).collect();
+        let plan = AttentionPlan::new(&positions, length, 20, 10_000.0, &projected.device());
+        let alone = projected.clone().narrow(0, row, 1).narrow(1, PADDING[row], length);
+        rotary_attention(alone, norms(), LAYOUT, &plan, Precision::Fp32)
+    }
+
+    fn assert_close(actual: Tensor<3>, expected: Tensor<3>) {
+        let distance = (actual - expected).abs().max().into_scalar::<f32>();
+        // Sums of up to 41 products in another order.
+        assert!(distance < 1e-5, "{distance}");
+    }
+
+    /// The outputs of passes over 9 columns, then one column each, and of the second and third row from column 20 on.
+    fn cached(mut cache: KeyValueCache, device: &Device, projected: &Tensor<3>) {
+        let angles = CacheAngles::new(TOKENS, 20, 10_000.0, device);
+        let pass = |cache: &mut KeyValueCache, rows: &[usize], start: usize, tokens: usize| {
+            let padding: Vec<usize> = rows.iter().map(|row| PADDING[*row]).collect();
+            let plan = CachePlan::new(&padding, start, tokens, &angles);
+            let all = rows.iter().map(|row| projected.clone().narrow(0, *row, 1).narrow(1, start, tokens)).collect();
+            let output = cache.attend(Tensor::cat(all, 0), norms(), LAYOUT, &plan);
+            for (index, row) in rows.iter().enumerate() {
+                let skipped = PADDING[*row].saturating_sub(start);
+                let columns = start + skipped - PADDING[*row];
+                let expected = expected(projected, *row).narrow(1, columns, tokens - skipped);
+                let output = output.clone().narrow(0, index, 1);
+                assert!(output.clone().sum().into_scalar::<f32>().is_finite());
+                assert_close(output.narrow(1, skipped, tokens - skipped), expected);
+            }
+        };
+        pass(&mut cache, &[0, 1, 2], 0, 9);
+        (9..20).for_each(|column| pass(&mut cache, &[0, 1, 2], column, 1));
+        cache.keep(&[1, 2]);
+        (20..TOKENS).for_each(|column| pass(&mut cache, &[1, 2], column, 1));
+    }
+
+    #[test]
+    fn cached_attention_is_that_of_a_whole_pass_over_each_row() {
+        let projected = drawn(1, [3, TOKENS, WIDTH], -2.0..2.0);
+        let device = projected.device();
+        cached(KeyValueCache::new(3, TOKENS, LAYOUT, &device), &device, &projected);
+    }
+
+    #[test]
+    fn composed_cached_attention_is_the_fused_one() {
+        let projected: Tensor<3> = drawn(1, [3, TOKENS, WIDTH], -2.0..2.0);
+        let device = projected.device();
+        let shape = [3, 2, TOKENS, 20];
+        let (keys, values) = (Tensor::zeros(shape, &device), Tensor::zeros(shape, &device));
+        let mut composed = KeyValueCache(Buffers::Device { keys, values });
+        let mut fused = KeyValueCache::new(3, TOKENS, LAYOUT, &device);
+        let angles = CacheAngles::new(TOKENS, 20, 10_000.0, &device);
+        for (start, tokens) in [(0, 9), (9, 1), (10, 2)] {
+            let mut plan = CachePlan::new(&PADDING, start, tokens, &angles);
+            let positions: Vec<u32> = PADDING
+                .iter()
+                .flat_map(|padding| (start..start + tokens).map(move |column| column.saturating_sub(*padding) as u32))
+                .collect();
+            let visible = |row: usize, query: usize, key: usize| (PADDING[row]..=start + query).contains(&key);
+            let mask = causal_mask([3, tokens, start + tokens], visible, &device);
+            plan.device = Some((Rotary::new(&positions, tokens, 20, 10_000.0, &device), mask));
+            let input = projected.clone().narrow(1, start, tokens);
+            let one = composed.attend(input.clone(), norms(), LAYOUT, &plan);
+            let other = fused.attend(input, norms(), LAYOUT, &plan);
+            // From the last column of padding on.
+            let skipped = 7usize.saturating_sub(start).min(tokens);
+            assert_close(one.narrow(1, skipped, tokens - skipped), other.narrow(1, skipped, tokens - skipped));
+        }
+    }
+}
