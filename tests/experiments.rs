@@ -50,7 +50,7 @@ impl Bench {
         let shape = |stage: TrainingStage, file: &str| -> anyhow::Result<ModelConfig> {
             let config = load_training(stage, &configs.join(file), &[])?;
             let model = config.model.ok_or_else(|| anyhow::anyhow!("{file} has no [model]"))?;
-            Ok(model.resolve(tokenizer.vocab_size(), LENGTH).map_err(|problems| anyhow::anyhow!("{problems:?}"))?)
+            model.resolve(tokenizer.vocab_size(), LENGTH).map_err(|problems| anyhow::anyhow!("{problems:?}"))
         };
         let (large, small) =
             (shape(TrainingStage::Pretrain, "pretrain.toml")?, shape(TrainingStage::Distill, "distill.toml")?);

@@ -99,7 +99,7 @@ fn not_restricted(sandbox: &Sandbox, sets: &[&str], fragments: &[&str]) -> anyho
 fn a_vocabulary_that_cannot_be_restricted_is_refused() -> anyhow::Result<()> {
     let sandbox = Sandbox::prepared()?;
     not_restricted(&sandbox, &[], &["tokenizer.from is missing, tokenizer.kind = `restrict` needs one"])?;
-    not_restricted(&sandbox, &["tokenizer.from=nowhere"], &["tokenizer.from is `nowhere`", "does not exist"])?;
+    not_restricted(&sandbox, &["tokenizer.from=nowhere"], &["tokenizer.from is `nowhere`", "cannot read"])?;
     not_restricted(&sandbox, &["tokenizer.from=configs/sft.toml"], &["is not a readable tokenizer"])?;
     let from = "tokenizer.from=data/tiny/tokenizer";
     let more = "tokenizer.vocab_size is `421`, the corpus fills only `420`";
