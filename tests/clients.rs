@@ -71,6 +71,10 @@ fn exported_models_are_the_step_of_the_run() -> anyhow::Result<()> {
             (read_model(&files.export.join("model-f32.gguf"))?, 0.0),
             (read_model(&files.export.join("model-f16.gguf"))?, 2e-2),
             (read_model(&files.export.join("model-q8_0.gguf"))?, 0.5),
+            (read_model(&files.export.join("model-q6_k.gguf"))?, 0.5),
+            (read_model(&files.export.join("model-q5_k_m.gguf"))?, 1.0),
+            (read_model(&files.export.join("model-q4_k_m.gguf"))?, 2.0),
+            (read_model(&files.export.join("model-q4_0.gguf"))?, 2.0),
         ];
         let prompt: Vec<u32> = (0..37).map(|i| (i * 7919) % step.config().vocab_size as u32).collect();
         let reference = last_logits(&step, &prompt);

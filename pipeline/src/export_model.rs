@@ -164,6 +164,10 @@ fn file_name(format: ExportFormat) -> &'static str {
         ExportFormat::GgufF32 => "model-f32.gguf",
         ExportFormat::GgufF16 => "model-f16.gguf",
         ExportFormat::GgufQ8_0 => "model-q8_0.gguf",
+        ExportFormat::GgufQ6K => "model-q6_k.gguf",
+        ExportFormat::GgufQ5KM => "model-q5_k_m.gguf",
+        ExportFormat::GgufQ4KM => "model-q4_k_m.gguf",
+        ExportFormat::GgufQ4_0 => "model-q4_0.gguf",
     }
 }
 
@@ -173,7 +177,9 @@ fn tolerance(format: ExportFormat) -> f64 {
     match format {
         ExportFormat::HuggingFace | ExportFormat::GgufF32 => 1e-5,
         ExportFormat::GgufF16 => 2e-2,
-        ExportFormat::GgufQ8_0 => 0.5,
+        ExportFormat::GgufQ8_0 | ExportFormat::GgufQ6K => 0.5,
+        ExportFormat::GgufQ5KM => 1.0,
+        ExportFormat::GgufQ4KM | ExportFormat::GgufQ4_0 => 2.0,
     }
 }
 
@@ -187,11 +193,15 @@ fn write(format: ExportFormat, source: &Source, path: &Path, device: &Device) ->
         ExportFormat::GgufF32 => GgufType::F32,
         ExportFormat::GgufF16 => GgufType::F16,
         ExportFormat::GgufQ8_0 => GgufType::Q8_0,
+        ExportFormat::GgufQ6K => GgufType::Q6K,
+        ExportFormat::GgufQ5KM => GgufType::Q5KM,
+        ExportFormat::GgufQ4KM => GgufType::Q4KM,
+        ExportFormat::GgufQ4_0 => GgufType::Q4_0,
     };
     let report = with_tokenizer_files(source, path, |files| {
         Ok(write_gguf(path, source.model.config(), &parameters(&source.model), files, kind)?)
     })?;
-    for note in report.notes {
+    for note in report.notes.iter().cloned().chain(report.fallbacks.iter().map(ToString::to_string)) {
         eprintln!("note: {note}");
     }
     source::model_at(path, device)

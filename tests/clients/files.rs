@@ -28,10 +28,14 @@ pub(super) struct Export {
     pub(super) kl_tolerance: Option<f64>,
 }
 
-pub(super) const EXPORTS: [Export; 3] = [
+pub(super) const EXPORTS: [Export; 7] = [
     Export { file: "model-f32.gguf", expected: "expected.json", tolerance: 1e-4, kl_tolerance: None },
     Export { file: "model-f16.gguf", expected: "expected-f16.json", tolerance: 2e-2, kl_tolerance: Some(1e-5) },
     Export { file: "model-q8_0.gguf", expected: "expected-q8_0.json", tolerance: 0.2, kl_tolerance: Some(5e-4) },
+    Export { file: "model-q6_k.gguf", expected: "expected-q6_k.json", tolerance: 0.4, kl_tolerance: Some(2e-3) },
+    Export { file: "model-q5_k_m.gguf", expected: "expected-q5_k_m.json", tolerance: 0.4, kl_tolerance: Some(2e-3) },
+    Export { file: "model-q4_k_m.gguf", expected: "expected-q4_k_m.json", tolerance: 0.4, kl_tolerance: Some(2e-3) },
+    Export { file: "model-q4_0.gguf", expected: "expected-q4_0.json", tolerance: 0.4, kl_tolerance: Some(2e-3) },
 ];
 
 /// Where an architecture's files are.
@@ -53,11 +57,11 @@ pub(super) fn files() -> anyhow::Result<&'static [Files]> {
 
 /// Trains a small model for as long as its distributions are no longer flat, exports it, and writes what it says.
 fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
-    // No two axes of one size, and rows of whole Q8_0 blocks. transformers wants whole `hidden_size / heads` of a Llama, even
-    // where `head_dim` is another number.
+    // No two axes of one size, and rows of whole blocks: of all types for the Llama, of Q8_0 for the others, whose K-quants fall
+    // back. transformers wants whole `hidden_size / heads` of a Llama, even where `head_dim` is another number.
     let (name, shape) = match architecture {
         Architecture::Qwen3 => ("qwen3", [96, 160, 3, 4, 2, 32]),
-        Architecture::Llama => ("llama", [128, 224, 2, 8, 2, 32]),
+        Architecture::Llama => ("llama", [256, 768, 2, 8, 2, 64]),
         // mlx-lm takes `hidden_size / heads` for the width of a Qwen2's heads.
         Architecture::Qwen2 => ("qwen2", [128, 192, 2, 4, 2, 32]),
     };
@@ -73,7 +77,9 @@ fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
     stage(&project, "prepare", &[&corpus[..], &["tokenizer.vocab_size=700".to_owned()]].concat(), &[])?;
     let step = stage(&project, "pretrain", &model, &["--device", "cpu"])?;
     let from = format!("export.from={step}");
-    let export = stage(&project, "export-model", &[from], &["--device", "cpu"])?;
+    let formats = "hugging_face gguf_f32 gguf_f16 gguf_q8_0 gguf_q6_k gguf_q5_k_m gguf_q4_k_m gguf_q4_0";
+    let formats = format!("export.formats={:?}", formats.split(' ').collect::<Vec<_>>());
+    let export = stage(&project, "export-model", &[from, formats], &["--device", "cpu"])?;
     let root = project.root().to_owned();
     let files = Files { step: root.join(step), export: root.join(export), root };
     write_expected(&files)?;

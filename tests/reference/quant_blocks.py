@@ -64,7 +64,7 @@ def main():
     values = rows()
     (directory / "values.f32").write_bytes(values.tobytes())
     kinds = gguf.GGMLQuantizationType
-    for kind in (kinds.F16, kinds.BF16, kinds.Q8_0, kinds.Q4_0, kinds.Q4_1):
+    for kind in (kinds.F16, kinds.BF16, kinds.Q8_0, kinds.Q4_0, kinds.Q4_1, kinds.Q5_0, kinds.Q5_1):
         encoded = gguf.quants.quantize(values, kind)
         (directory / f"{kind.name.lower()}.bytes").write_bytes(encoded.tobytes())
         (directory / f"{kind.name.lower()}.decoded.f32").write_bytes(gguf.quants.dequantize(encoded, kind).tobytes())

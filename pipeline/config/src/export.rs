@@ -21,6 +21,14 @@ pub enum ExportFormat {
     GgufF16,
     /// GGUF with 8-bit blocks.
     GgufQ8_0,
+    /// GGUF with 6-bit blocks.
+    GgufQ6K,
+    /// GGUF with llama.cpp's mix of 5-bit and 6-bit blocks.
+    GgufQ5KM,
+    /// GGUF with llama.cpp's mix of 4-bit and 6-bit blocks.
+    GgufQ4KM,
+    /// GGUF with 4-bit blocks, the output weights with 6 bits.
+    GgufQ4_0,
 }
 
 /// `[export]`.
@@ -51,6 +59,10 @@ impl ExportFormat {
             Self::GgufF32 => "gguf_f32",
             Self::GgufF16 => "gguf_f16",
             Self::GgufQ8_0 => "gguf_q8_0",
+            Self::GgufQ6K => "gguf_q6_k",
+            Self::GgufQ5KM => "gguf_q5_k_m",
+            Self::GgufQ4KM => "gguf_q4_k_m",
+            Self::GgufQ4_0 => "gguf_q4_0",
         }
     }
 }

@@ -22,6 +22,10 @@ pub enum Grid {
     Q4_0,
     /// Blocks of 32: a binary16 scale, a binary16 minimum and 32 codes of 4 bits. 5 bits a value.
     Q4_1,
+    /// Blocks of 32: a binary16 scale and 32 codes of 5 bits. 5.5 bits a value.
+    Q5_0,
+    /// Blocks of 32: a binary16 scale, a binary16 minimum and 32 codes of 5 bits. 6 bits a value.
+    Q5_1,
     /// ggml's Q4_K. Blocks of 256: codes of 4 bits, a scale and a minimum of 6 bits for every 32. 4.5 bits a value.
     Q4K,
     /// ggml's Q5_K. As Q4_K with codes of 5 bits. 5.5 bits a value.
@@ -32,14 +36,25 @@ pub enum Grid {
 
 impl Grid {
     /// Every grid.
-    pub const ALL: [Self; 9] =
-        [Self::F32, Self::F16, Self::BF16, Self::Q8_0, Self::Q4_0, Self::Q4_1, Self::Q4K, Self::Q5K, Self::Q6K];
+    pub const ALL: [Self; 11] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
 
     /// Values in the smallest unit that can be stored alone.
     pub const fn block_size(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::BF16 => 1,
-            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 => BLOCK_SIZE,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => BLOCK_SIZE,
             Self::Q4K | Self::Q5K | Self::Q6K => K_BLOCK_SIZE,
         }
     }
@@ -52,6 +67,9 @@ impl Grid {
             Self::Q8_0 => q8_0::BLOCK_BYTES,
             Self::Q4_0 => q4_0::BLOCK_BYTES,
             Self::Q4_1 => 2 * 2 + BLOCK_SIZE / 2,
+            // The fifth bits are apart.
+            Self::Q5_0 => 2 + BLOCK_SIZE / 8 + BLOCK_SIZE / 2,
+            Self::Q5_1 => 2 * 2 + BLOCK_SIZE / 8 + BLOCK_SIZE / 2,
             // Two scales, 12 bytes of packed scales and minima, the codes.
             Self::Q4K => 2 * 2 + 12 + K_BLOCK_SIZE / 2,
             Self::Q5K => 2 * 2 + 12 + K_BLOCK_SIZE / 2 + K_BLOCK_SIZE / 8,
@@ -81,7 +99,7 @@ impl Grid {
             Self::BF16 => float::BF16_LIMIT,
             Self::Q8_0 => q8_0::LIMIT,
             Self::Q4_0 => q4_0::LIMIT,
-            Self::Q4_1 | Self::Q4K | Self::Q5K | Self::Q6K => candle::LIMIT,
+            Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q4K | Self::Q5K | Self::Q6K => candle::LIMIT,
         }
     }
 
@@ -106,6 +124,8 @@ impl Grid {
             Self::Q8_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q8_0::encode_block(block))),
             Self::Q4_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q4_0::encode_block(block))),
             Self::Q4_1 => bytes = candle::encode(GgmlDType::Q4_1, values),
+            Self::Q5_0 => bytes = candle::encode(GgmlDType::Q5_0, values),
+            Self::Q5_1 => bytes = candle::encode(GgmlDType::Q5_1, values),
             Self::Q4K => bytes = candle::encode(GgmlDType::Q4K, values),
             Self::Q5K => bytes = candle::encode(GgmlDType::Q5K, values),
             Self::Q6K => bytes = candle::encode(GgmlDType::Q6K, values),
@@ -133,6 +153,8 @@ impl Grid {
             Self::Q8_0 => bytes.as_chunks().0.iter().for_each(|block| values.extend(q8_0::decode_block(block))),
             Self::Q4_0 => bytes.as_chunks().0.iter().for_each(|block| values.extend(q4_0::decode_block(block))),
             Self::Q4_1 => values = candle::decode(GgmlDType::Q4_1, bytes),
+            Self::Q5_0 => values = candle::decode(GgmlDType::Q5_0, bytes),
+            Self::Q5_1 => values = candle::decode(GgmlDType::Q5_1, bytes),
             Self::Q4K => values = candle::decode(GgmlDType::Q4K, bytes),
             Self::Q5K => values = candle::decode(GgmlDType::Q5K, bytes),
             Self::Q6K => values = candle::decode(GgmlDType::Q6K, bytes),
@@ -166,6 +188,8 @@ impl fmt::Display for Grid {
             Self::Q8_0 => "Q8_0",
             Self::Q4_0 => "Q4_0",
             Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",

@@ -62,6 +62,21 @@ fn q4_1_bytes_equal_those_of_the_gguf_package() {
 }
 
 #[test]
+fn five_bit_bytes_equal_those_of_the_gguf_package() {
+    // The rows as above; the package rounds the codes of Q5_0 as C does.
+    let rows = 15;
+    let golden: [(Grid, &[u8], &[u8]); 2] = [
+        (Grid::Q5_0, include_bytes!("golden/q5_0.bytes"), include_bytes!("golden/q5_0.decoded.f32")),
+        (Grid::Q5_1, include_bytes!("golden/q5_1.bytes"), include_bytes!("golden/q5_1.decoded.f32")),
+    ];
+    for (grid, encoded, decoded) in golden {
+        let row_bytes = grid.row_bytes(96).expect("whole blocks");
+        let (values, encoded) = (&VALUES[..rows * 96 * 4], &encoded[..rows * row_bytes]);
+        encodes_and_decodes_rows_as(grid, values, encoded, &decoded[..rows * 96 * 4]);
+    }
+}
+
+#[test]
 fn k_quants_decode_as_in_the_gguf_package() {
     let golden: [(Grid, &[u8], &[u8]); 3] = [
         (Grid::Q4K, include_bytes!("golden/q4_k.bytes"), include_bytes!("golden/q4_k.decoded.f32")),

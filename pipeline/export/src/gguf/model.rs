@@ -24,6 +24,14 @@ pub enum GgufType {
     F16,
     /// 8-bit blocks of 32, the embedding included. A matrix whose rows are not whole blocks is stored as F16.
     Q8_0,
+    /// 4-bit blocks of 32; the output weights, which are the embedding where they are tied, Q6_K.
+    Q4_0,
+    /// llama.cpp's mix of that name: Q4_K; the output weights, and in half of the blocks values and down projection, Q6_K.
+    Q4KM,
+    /// The same with Q5_K.
+    Q5KM,
+    /// Q6_K everywhere.
+    Q6K,
 }
 
 impl GgufType {
@@ -33,21 +41,25 @@ impl GgufType {
             Self::F32 => 0,
             Self::F16 => 1,
             Self::Q8_0 => 7,
-        }
-    }
-
-    const fn grid(self) -> Grid {
-        match self {
-            Self::F32 => Grid::F32,
-            Self::F16 => Grid::F16,
-            Self::Q8_0 => Grid::Q8_0,
+            Self::Q4_0 => 2,
+            Self::Q4KM => 15,
+            Self::Q5KM => 17,
+            Self::Q6K => 18,
         }
     }
 }
 
 impl fmt::Display for GgufType {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.grid().fmt(formatter)
+        formatter.write_str(match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4KM => "Q4_K_M",
+            Self::Q5KM => "Q5_K_M",
+            Self::Q6K => "Q6_K",
+        })
     }
 }
 
@@ -73,14 +85,20 @@ pub struct Fallback {
     pub tensor: String,
     /// Values in a row, no multiple of the block.
     pub input_size: usize,
+    /// How it would be stored.
+    pub wanted: Grid,
     /// How it is stored.
     pub stored: Grid,
 }
 
 impl fmt::Display for Fallback {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tensor, input_size, stored } = self;
-        write!(formatter, "{tensor} is stored as {stored}: its rows of {input_size} values are not whole blocks of 32")
+        let Self { tensor, input_size, wanted, stored } = self;
+        let size = wanted.block_size();
+        write!(
+            formatter,
+            "{tensor} is stored as {stored}, not {wanted}: its rows of {input_size} values are not whole blocks of {size}"
+        )
     }
 }
 
@@ -111,10 +129,15 @@ pub fn write_gguf(
     let mut fallbacks = Vec::new();
     let mut sources = Vec::with_capacity(layouts.len());
     for layout in layouts {
-        let grid = stored_grid(&layout, kind);
-        if layout.shape.len() > 1 && grid != kind.grid() {
-            let input_size = layout.shape[layout.shape.len() - 1];
-            fallbacks.push(Fallback { tensor: layout.gguf.clone(), input_size, stored: grid });
+        let wanted = wanted_grid(&layout.gguf, kind, config);
+        let grid = match *layout.shape.as_slice() {
+            [_, input_size] => fitting_grid(wanted, input_size),
+            _ => Grid::F32,
+        };
+        if let [_, input_size] = *layout.shape.as_slice()
+            && grid != wanted
+        {
+            fallbacks.push(Fallback { tensor: layout.gguf.clone(), input_size, wanted, stored: grid });
         }
         sources.push(tensor_source(layout, grid, config.head_dim, tensors)?);
     }
@@ -152,13 +175,44 @@ pub fn read_gguf(path: &Path) -> Result<(ModelConfig, NamedTensors), ExportError
     Ok((config, tensors))
 }
 
-/// llama.cpp's own quantizer falls back to F16 from Q8_0 too (`llama_tensor_get_type`).
-fn stored_grid(layout: &TensorLayout, kind: GgufType) -> Grid {
-    match *layout.shape.as_slice() {
-        [_, input_size] if input_size.is_multiple_of(kind.grid().block_size()) => kind.grid(),
-        [_, _] => Grid::F16,
-        _ => Grid::F32,
-    }
+/// How llama.cpp's own quantizer would store the matrix `name` (`llama_tensor_get_type`, without an importance matrix).
+fn wanted_grid(name: &str, kind: GgufType, config: &ModelConfig) -> Grid {
+    let grid = match kind {
+        GgufType::F32 => return Grid::F32,
+        GgufType::F16 => return Grid::F16,
+        GgufType::Q8_0 => return Grid::Q8_0,
+        GgufType::Q6K => return Grid::Q6K,
+        GgufType::Q4_0 => Grid::Q4_0,
+        GgufType::Q4KM => Grid::Q4K,
+        GgufType::Q5KM => Grid::Q5K,
+    };
+    let mixed = kind != GgufType::Q4_0 && is_sensitive(name, config.num_hidden_layers);
+    if is_output(name, config) || mixed { Grid::Q6K } else { grid }
+}
+
+fn is_output(name: &str, config: &ModelConfig) -> bool {
+    name == if config.tie_word_embeddings { "token_embd.weight" } else { "output.weight" }
+}
+
+/// Values and down projection of the first and the last eighth of the blocks and of every third between: `use_more_bits`.
+fn is_sensitive(name: &str, blocks: usize) -> bool {
+    let Some((block, matrix)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else { return false };
+    let Ok(block) = block.parse::<usize>() else { return false };
+    let eighth = blocks / 8;
+    let more = block < eighth || block >= 7 * blocks / 8 || (block - eighth) % 3 == 2;
+    more && ["attn_v.weight", "ffn_down.weight"].contains(&matrix)
+}
+
+/// What llama.cpp's quantizer falls back to where rows are not whole blocks.
+fn fitting_grid(wanted: Grid, input_size: usize) -> Grid {
+    let fits = |grid: &Grid| input_size.is_multiple_of(grid.block_size());
+    let smaller = match wanted {
+        Grid::Q4K => Grid::Q5_0,
+        Grid::Q5K => Grid::Q5_1,
+        Grid::Q6K => Grid::Q8_0,
+        other => other,
+    };
+    [wanted, smaller].into_iter().find(fits).unwrap_or(Grid::F16)
 }
 
 fn tensor_source(
@@ -177,4 +231,59 @@ fn tensor_source(
         None => Cow::Borrowed(tensor.values.as_slice()),
     };
     Ok(TensorSource { name: gguf, shape, grid, values })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use limbeck_config::Architecture;
+
+    fn config(num_hidden_layers: usize, tie_word_embeddings: bool) -> ModelConfig {
+        ModelConfig {
+            architecture: Architecture::Llama,
+            vocab_size: 500,
+            hidden_size: 256,
+            intermediate_size: 768,
+            num_hidden_layers,
+            num_attention_heads: 8,
+            num_key_value_heads: 2,
+            head_dim: 64,
+            rms_norm_eps: 1e-6,
+            rope_theta: 10_000.0,
+            tie_word_embeddings,
+            max_position_embeddings: 64,
+        }
+    }
+
+    /// The blocks whose down projection has 6 bits in files that llama.cpp's own quantizer made of models with as many.
+    #[test]
+    fn the_mixes_are_llama_cpps() {
+        let sensitive = |blocks: usize| {
+            let config = config(blocks, true);
+            let name = |block: &usize| format!("blk.{block}.ffn_down.weight");
+            let six = |block: &usize| wanted_grid(&name(block), GgufType::Q4KM, &config) == Grid::Q6K;
+            (0..blocks).filter(six).collect::<Vec<_>>()
+        };
+        assert_eq!(sensitive(8), [0, 3, 6, 7]);
+        assert_eq!(sensitive(32), [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]);
+        let grids = |kind, tied| {
+            let config = config(8, tied);
+            let names = ["token_embd.weight", "output.weight", "blk.0.attn_v.weight", "blk.0.attn_q.weight"];
+            names.map(|name| wanted_grid(name, kind, &config))
+        };
+        assert_eq!(grids(GgufType::Q4KM, true)[..1], [Grid::Q6K]);
+        assert_eq!(grids(GgufType::Q4KM, false), [Grid::Q4K, Grid::Q6K, Grid::Q6K, Grid::Q4K]);
+        assert_eq!(grids(GgufType::Q5KM, false), [Grid::Q5K, Grid::Q6K, Grid::Q6K, Grid::Q5K]);
+        assert_eq!(grids(GgufType::Q4_0, false), [Grid::Q4_0, Grid::Q6K, Grid::Q4_0, Grid::Q4_0]);
+        assert_eq!(grids(GgufType::Q8_0, true), [Grid::Q8_0; 4]);
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_fall_back_as_llama_cpps_do() {
+        let fallbacks = [Grid::Q4K, Grid::Q5K, Grid::Q6K, Grid::Q4_0, Grid::Q8_0];
+        assert_eq!(fallbacks.map(|grid| fitting_grid(grid, 512)), fallbacks);
+        let shorter = [Grid::Q5_0, Grid::Q5_1, Grid::Q8_0, Grid::Q4_0, Grid::Q8_0];
+        assert_eq!(fallbacks.map(|grid| fitting_grid(grid, 96)), shorter);
+        assert_eq!(fallbacks.map(|grid| fitting_grid(grid, 30)), [Grid::F16; 5]);
+    }
 }

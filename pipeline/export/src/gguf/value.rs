@@ -233,8 +233,6 @@ impl fmt::Display for TensorType {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
             Self::Grid(grid) => return grid.fmt(formatter),
-            Self::Other(6) => "Q5_0",
-            Self::Other(7) => "Q5_1",
             Self::Other(10) => "Q2_K",
             Self::Other(11) => "Q3_K",
             Self::Other(15) => "Q8_K",
@@ -253,6 +251,8 @@ pub(crate) const fn grid_id(grid: Grid) -> u32 {
         Grid::F16 => 1,
         Grid::Q4_0 => 2,
         Grid::Q4_1 => 3,
+        Grid::Q5_0 => 6,
+        Grid::Q5_1 => 7,
         Grid::Q8_0 => 8,
         Grid::Q4K => 12,
         Grid::Q5K => 13,

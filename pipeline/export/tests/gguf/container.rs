@@ -68,7 +68,7 @@ fn what_the_gguf_package_wrote_is_read_back() {
         let allowed = match source.grid {
             Grid::F32 | Grid::F16 => 0.0,
             Grid::BF16 | Grid::Q8_0 => 0.005,
-            Grid::Q4_0 | Grid::Q4_1 | Grid::Q4K | Grid::Q5K | Grid::Q6K => 0.13,
+            Grid::Q4_0 | Grid::Q4_1 | Grid::Q5_0 | Grid::Q5_1 | Grid::Q4K | Grid::Q5K | Grid::Q6K => 0.13,
         };
         assert!(largest_error <= allowed, "{}: {largest_error}", source.name);
     }

@@ -74,7 +74,7 @@ fn rows_that_are_not_whole_blocks_fall_back_to_f16_and_are_reported() {
     assert_eq!(fallbacks, [("blk.0.attn_output.weight", 30, Grid::F16), ("blk.1.attn_output.weight", 30, Grid::F16)]);
     assert_eq!(
         report.fallbacks[0].to_string(),
-        "blk.0.attn_output.weight is stored as F16: its rows of 30 values are not whole blocks of 32"
+        "blk.0.attn_output.weight is stored as F16, not Q8_0: its rows of 30 values are not whole blocks of 32"
     );
     assert!(report.notes.is_empty());
 }

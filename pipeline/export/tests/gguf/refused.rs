@@ -115,7 +115,7 @@ fn a_type_that_is_not_read_is_named() {
     fs::write(&path, bytes).expect("a writable directory");
     let error = read_gguf(&path).expect_err("no Q2_K").to_string();
     assert!(
-        error.contains("token_embd.weight is `Q2_K`, must be one of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, "),
+        error.contains("token_embd.weight is `Q2_K`, must be one of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, "),
         "{error}"
     );
 }
