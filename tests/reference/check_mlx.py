@@ -2,7 +2,7 @@
 
     python check_mlx.py DIRECTORY EXPECTED.json
 
-Needs: pip install "mlx[cpu]==0.32.4" mlx-lm==0.32.2 (on Linux; on a Mac, mlx without the brackets).
+Needs: pip install "mlx[cpu]==0.32.4" mlx-lm==0.32.2 transformers==5.24.0 (on Linux; on a Mac, mlx without the brackets).
 
 EXPECTED.json is that of `check_transformers.py`; of it prompts, log_probs_last, greedy, texts, text_ids and tolerance count
 here. Exit 0: all agree. Exit 1: something differs, and a line says what. Exit 2: bad usage.
@@ -18,6 +18,8 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm import load
 from mlx_lm.models.cache import make_prompt_cache
+
+from texts import comparable
 
 
 def log_probs(model, tokens, cache=None):
@@ -50,10 +52,11 @@ def differences(directory, expected):
             place = next(i for i, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1])
             yield f"greedy continuation {index} differs from token {place} on"
     print(f"greedy: {sum(map(len, expected['greedy']))} tokens")
-    wrong = [text for text, ids in zip(expected["texts"], expected["text_ids"]) if tokenizer.encode(text) != ids]
+    texts = comparable(directory, expected["texts"], expected["text_ids"])
+    wrong = [text for text, ids in texts if tokenizer.encode(text) != ids]
     if wrong:
         yield f"tokens of {len(wrong)} texts differ, the first is {wrong[0]!r}"
-    print(f"tokens: {len(expected['texts'])} texts")
+    print(f"tokens: {len(texts)} texts")
 
 
 def main(arguments):
