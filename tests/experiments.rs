@@ -136,7 +136,7 @@ impl Bench {
         let cache = Cache::open(&directory, &expected)?;
         let targets: u64 = data.report().iter().map(|entry| entry.target_tokens).sum();
         let bytes = cache.bytes()? as f64 / targets as f64;
-        Ok((distillation(Teacher::Cached(Box::new(cache))), bytes))
+        Ok((distillation(Teacher::cached(cache)), bytes))
     }
 }
 

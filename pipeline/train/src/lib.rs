@@ -20,6 +20,7 @@ mod on_policy;
 mod optimizer;
 mod progress;
 mod prune;
+mod read_ahead;
 mod run;
 mod schedule;
 mod step;
@@ -40,6 +41,7 @@ pub use prune::{
     BlockImportance, BlockReport, Calibration, Change, ChannelReport, PruneEvent, PruneReport, Pruned, RemovedBlock,
     WidthImportance, calibration_loss, prune,
 };
+pub use read_ahead::ReadAhead;
 pub use run::{Ending, Run};
 pub use schedule::learning_rate;
 pub use step::{StepReport, Trainer};

@@ -16,6 +16,10 @@ pub trait Objective {
     /// # Errors
     /// If what the loss is towards cannot be had, such as a teacher's logits on a damaged disk.
     fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError>;
+
+    /// Says that the loss of `batch` will be asked for, after those that were announced before it: what it takes besides the
+    /// model may be fetched meanwhile. The loss is the same without.
+    fn announce(&self, _batch: &Batch) {}
 }
 
 /// Cross-entropy of the next token: `pretrain`, `sft`, and the control of `distill`.
@@ -63,6 +67,15 @@ impl Objective for Distillation {
             let targets = rows.targets.clone().narrow(0, chunk.start, chunk.len());
             teacher.loss(&self.loss, logits, targets, chunk)
         }))
+    }
+
+    fn announce(&self, batch: &Batch) {
+        if let Teacher::Cached(logits) = &self.teacher
+            && self.loss.ce_weight < 1.0
+            && batch.target_tokens() > 0
+        {
+            logits.announce(batch);
+        }
     }
 }
 
