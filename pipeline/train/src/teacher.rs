@@ -9,6 +9,7 @@ use limbeck_logits::{Cache, DenseTargets};
 use limbeck_loss::{ChunkLoss, MixedLoss, SparseTargets};
 use limbeck_model::Transformer;
 
+use crate::alignment::{States, hidden_with_states};
 use crate::error::TrainError;
 use crate::objective::TargetRows;
 use crate::read_ahead::{HostTargets, ReadAhead};
@@ -36,22 +37,27 @@ impl Teacher {
         }
     }
 
-    /// What it says of the targets of a batch, over the first `vocab_size` ids.
+    /// What it says of the targets of a batch, over the first `vocab_size` ids, and what `blocks` of it give, which only a
+    /// teacher that runs can say.
     pub(crate) fn rows(
         &self,
         batch: &Batch,
         targets: &TargetRows,
         vocab_size: usize,
+        blocks: &[usize],
         device: &Device,
-    ) -> Result<TeacherRows, TrainError> {
+    ) -> Result<(TeacherRows, States), TrainError> {
         match self {
             Self::Online(model) => {
-                let hidden = model.hidden(&batch.inputs, &batch.positions, batch.sequence_length);
+                let (hidden, states) = hidden_with_states(model, batch, targets, blocks);
                 let weight = model.output_weight().narrow(0, 0, vocab_size);
-                let (hidden, precision) = (targets.select(hidden), model.precision());
-                Ok(TeacherRows::Hidden(Box::new(HiddenRows { hidden, weight, precision })))
+                let precision = model.precision();
+                Ok((TeacherRows::Hidden(Box::new(HiddenRows { hidden, weight, precision })), states))
             }
-            Self::Cached(logits) => cached_rows(logits.read(batch)?, vocab_size, device),
+            Self::Cached(logits) => {
+                assert!(blocks.is_empty(), "the config has captured logits and an alignment of hidden states");
+                Ok((cached_rows(logits.read(batch)?, vocab_size, device)?, States::new()))
+            }
         }
     }
 }
