@@ -5,15 +5,12 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use limbeck_config::LogitsCodec;
 use limbeck_data::{Batch, SegmentSpan};
 use limbeck_logits::{Cache, CachedTargets, DenseTargets, SegmentKey, SegmentRequest};
 use limbeck_loss::{SparseRows, SparseTargets};
 
 use crate::error::TrainError;
-
-/// Reads that wait for their turn at most, besides the one that is going on: what is in memory is that of so many
-/// micro-batches.
-const READS_AHEAD: usize = 1;
 
 /// A cache with a thread that reads what was announced. A read is a function of the batch, so what comes of it does not
 /// depend on who made it and when.
@@ -62,8 +59,12 @@ impl ReadAhead {
         &self.cache
     }
 
-    /// Says that the targets of `batch` will be asked for.
+    /// Says that the targets of `batch` will be asked for. Every logit of a second batch would be too much to have in memory
+    /// for the little that reading them takes: they are read when they are needed.
     pub(crate) fn announce(&self, batch: &Batch) {
+        if matches!(self.cache.header().codec, LogitsCodec::Full {}) {
+            return;
+        }
         let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
         if reader.is_none() {
             *reader = Reader::start(&self.cache);
@@ -90,7 +91,8 @@ impl Reader {
     /// `None` where the system grants no thread.
     fn start(cache: &Arc<Cache>) -> Option<Self> {
         let (to_read, wanted) = channel::<Arc<Wanted>>();
-        let (done, read): (SyncSender<Read>, _) = sync_channel(READS_AHEAD);
+        // A read is handed over before the next one begins, so that one is in memory besides the one in use.
+        let (done, read): (SyncSender<Read>, _) = sync_channel(0);
         let cache = Arc::clone(cache);
         let work = move || wanted.iter().take_while(|wanted| done.send(wanted.read(&cache)).is_ok()).for_each(drop);
         thread::Builder::new().name("logits".to_owned()).spawn(work).ok()?;
@@ -100,7 +102,11 @@ impl Reader {
     /// What was read for `wanted`; what was announced before it has been passed over.
     fn take(&mut self, wanted: &Wanted) -> Option<Read> {
         let place = self.announced.iter().position(|announced| **announced == *wanted)?;
-        self.announced.drain(..=place).map(|_| self.read.recv().ok()).last()?
+        for _ in self.announced.drain(..place) {
+            drop(self.read.recv());
+        }
+        self.announced.pop_front();
+        self.read.recv().ok()
     }
 }
 
