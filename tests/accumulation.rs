@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use limbeck_config::{Architecture, OptimizerSection};
 use limbeck_data::Batch;
 use limbeck_model::{HostTensor, NamedTensors, Transformer, parameters};
-use limbeck_train::{AdamW, NextToken, Trainer};
+use limbeck_train::{AdamW, NextToken, StepGradients, Trainer};
 
 use crate::support::batches::documents;
 use crate::support::devices::cpu;
@@ -21,7 +21,7 @@ const TOLERANCE: f64 = 1e-6;
 
 fn trainer() -> anyhow::Result<Trainer> {
     let model = Transformer::new(&small(Architecture::Qwen3), 5, &cpu().autodiff());
-    Ok(Trainer { model, optimizer: AdamW::new(&OptimizerSection::new(1e-3))? })
+    Ok(Trainer::new(model, AdamW::new(&OptimizerSection::new(1e-3))?))
 }
 
 fn uneven_batch() -> Batch {
@@ -31,7 +31,7 @@ fn uneven_batch() -> Batch {
 }
 
 fn gradients(trainer: &Trainer, micro_batches: &[Batch]) -> anyhow::Result<NamedTensors> {
-    Ok(named(&trainer.model, &trainer.gradients(&NextToken, micro_batches)?.0))
+    Ok(named(&trainer.model, &trainer.gradients(&NextToken, micro_batches)?.model))
 }
 
 /// `weights + factor * direction`.
@@ -64,7 +64,7 @@ fn micro_batches_give_the_gradients_and_the_sgd_step_of_the_whole_batch() -> any
 fn micro_batches_give_the_loss_of_the_whole_batch() -> anyhow::Result<()> {
     let (trainer, batch) = (trainer()?, uneven_batch());
     let loss = |micro_batches: &[Batch]| -> anyhow::Result<f32> {
-        let (_, loss_sum, target_tokens) = trainer.gradients(&NextToken, micro_batches)?;
+        let StepGradients { loss_sum, target_tokens, .. } = trainer.gradients(&NextToken, micro_batches)?;
         assert_eq!(target_tokens, TARGETS.iter().sum::<usize>());
         let loss_sum: Tensor<1> = loss_sum.expect("there are targets");
         Ok(values(loss_sum)[0] / target_tokens as f32)

@@ -1,6 +1,8 @@
 //! Does distilling help, and would these experiments show it if it did not? Minutes each, so they run by hand:
 //! `cargo test --release --test limbeck -- --ignored --nocapture --test-threads=1 experiments`.
 
+mod cost;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,7 +18,7 @@ use limbeck_logits::{Cache, CacheHeader, Capture, Expected, Identity, Shard};
 use limbeck_loss::{DivergenceLoss, MixedLoss};
 use limbeck_model::{Transformer, fingerprint};
 use limbeck_train::{
-    AdamW, Distillation, NextToken, Objective, Score, Teacher, TrainError, Trainer, evaluate, learning_rate,
+    AdamW, Distillation, Learner, NextToken, Objective, Score, Teacher, TrainError, Trainer, evaluate, learning_rate,
 };
 
 use crate::support::devices::cpu;
@@ -88,7 +90,7 @@ impl Bench {
         let data = self.data(data, seed)?;
         let schedule = ScheduleSection::Cosine { warmup_steps: 50, final_ratio: 0.1 };
         let model = Transformer::new(shape, seed, &cpu().autodiff());
-        let mut trainer = Trainer { model, optimizer: AdamW::new(&OptimizerSection::new(rate))? };
+        let mut trainer = Trainer::new(model, AdamW::new(&OptimizerSection::new(rate))?);
         for step in 0..steps {
             let batch = data.batch(step * ROWS as u64, ROWS);
             (trainer, _) = trainer.step(objective, &[batch], step + 1, learning_rate(&schedule, step, steps))?;
@@ -136,7 +138,7 @@ impl Bench {
         let cache = Cache::open(&directory, &expected)?;
         let targets: u64 = data.report().iter().map(|entry| entry.target_tokens).sum();
         let bytes = cache.bytes()? as f64 / targets as f64;
-        Ok((distillation(Teacher::Cached(Box::new(cache))), bytes))
+        Ok((distillation(Teacher::cached(cache)), bytes))
     }
 }
 
@@ -163,8 +165,8 @@ fn distillation(teacher: Teacher) -> Distillation {
 struct Shifted(Transformer);
 
 impl Objective for Shifted {
-    fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError> {
-        let device = model.device();
+    fn loss(&self, learner: Learner<'_>, batch: &Batch) -> Result<HeadLoss, TrainError> {
+        let (model, device) = (learner.model, learner.model.device());
         let rows: Vec<i32> = (1..batch.loss_mask.len() as i32).filter(|row| batch.loss_mask[*row as usize]).collect();
         let ints = |rows: Vec<i32>| {
             let shape = [rows.len()];

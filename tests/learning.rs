@@ -26,7 +26,7 @@ fn overfitting_two_documents_reaches_a_loss_under_a_hundredth() -> anyhow::Resul
         assert_ne!(batch.inputs[0], batch.inputs[23]);
         let settings = OptimizerSection { weight_decay: 0.0, ..OptimizerSection::new(1e-2) };
         let model = Transformer::new(&config, 1, &cpu().autodiff());
-        let mut trainer = Trainer { model, optimizer: AdamW::new(&settings)? };
+        let mut trainer = Trainer::new(model, AdamW::new(&settings)?);
         let mut loss_nats = f32::INFINITY;
         for step in 1..=300 {
             let report;

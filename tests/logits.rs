@@ -1,6 +1,7 @@
 //! A teacher's logits on disk: what is learned from them, what is refused, what a killed capture leaves.
 
 mod killed;
+mod read_ahead;
 mod refused;
 mod training;
 

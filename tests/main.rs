@@ -16,6 +16,8 @@ mod experiments;
 mod gap;
 /// The key-value cache gives what the full forward pass gives.
 mod generation;
+/// Hidden states beside the teacher's.
+mod hidden;
 /// The first loss, a batch learnt by heart, the loss head in chunks.
 mod learning;
 /// A teacher's logits on disk.

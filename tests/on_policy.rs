@@ -175,7 +175,7 @@ fn the_loss_is_the_divergence_on_exactly_the_sampled_tokens() -> anyhow::Result<
         ended += stops;
     }
     assert!(ended > 2 && ended < lesson.batch.segments.len(), "{ended}");
-    let loss = lesson.objective.loss(&student, &lesson.batch)?;
+    let loss = lesson.objective.loss((&student).into(), &lesson.batch)?;
     let constant = student.clone().without_autodiff();
     let expected: f64 = contexts(&lesson.batch)
         .iter()

@@ -17,7 +17,7 @@ const EMBEDDING: &str = "model.embed_tokens.weight";
 
 fn trainer(settings: &OptimizerSection) -> anyhow::Result<Trainer> {
     let model = Transformer::new(&small(Architecture::Qwen3), 9, &cpu().autodiff());
-    Ok(Trainer { model, optimizer: AdamW::new(settings)? })
+    Ok(Trainer::new(model, AdamW::new(settings)?))
 }
 
 /// Steps `done + 1..=last`, each on rows of its own.
@@ -62,7 +62,7 @@ fn a_step_on_the_cpu_copies_no_parameter() -> anyhow::Result<()> {
 fn resumed(step: u64, weights: NamedTensors, state: NamedTensors, device: &Device) -> anyhow::Result<Trainer> {
     let model = Transformer::zeros(&small(Architecture::Qwen3), &device.clone().autodiff());
     let model = load_parameters(model, weights)?;
-    Ok(Trainer { model, optimizer: AdamW::resume(&OptimizerSection::new(1e-2), step, state, device)? })
+    Ok(Trainer::new(model, AdamW::resume(&OptimizerSection::new(1e-2), step, state, device)?))
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn trained_models() -> anyhow::Result<Vec<Transformer>> {
 fn trained_model(architecture: Architecture) -> anyhow::Result<Transformer> {
     let config = small(architecture);
     let model = Transformer::new(&config, 5, &cpu().autodiff());
-    let mut trainer = Trainer { model, optimizer: AdamW::new(&OptimizerSection::new(3e-3))? };
+    let mut trainer = Trainer::new(model, AdamW::new(&OptimizerSection::new(3e-3))?);
     for step in 1..=100 {
         let batch = documents(step % 4, 3, 41, config.vocab_size);
         (trainer, _) = trainer.step(&NextToken, &[batch], step, 1.0)?;

@@ -1,7 +1,7 @@
 //! The decoder, the loss, the gradients and the optimizer against transformers and PyTorch.
 
 use limbeck_model::{Generation, HostTensor, NamedTensors, Sampling, generate, parameters};
-use limbeck_train::{AdamW, NextToken, Trainer};
+use limbeck_train::{AdamW, NextToken, StepGradients, Trainer};
 
 use crate::support::devices::{Place, cpu, places};
 use crate::support::distance::{farthest, max_abs, named, values};
@@ -40,7 +40,7 @@ fn everywhere(test: impl Fn(&Fixture, &Place, &Tolerance) -> anyhow::Result<()>)
 
 fn trainer(fixture: &Fixture, place: &Place) -> anyhow::Result<Trainer> {
     let model = fixture.model(&place.device.clone().autodiff())?;
-    Ok(Trainer { model, optimizer: AdamW::new(&fixture.facts.optimizer)? })
+    Ok(Trainer::new(model, AdamW::new(&fixture.facts.optimizer)?))
 }
 
 #[test]
@@ -58,7 +58,8 @@ fn logits_are_those_of_transformers() -> anyhow::Result<()> {
 fn loss_and_gradients_are_those_of_pytorch() -> anyhow::Result<()> {
     everywhere(|fixture, place, tolerance| {
         let trainer = trainer(fixture, place)?;
-        let (gradients, loss_sum, target_tokens) = trainer.gradients(&NextToken, &[fixture.batch()])?;
+        let StepGradients { model: gradients, loss_sum, target_tokens, .. } =
+            trainer.gradients(&NextToken, &[fixture.batch()])?;
         assert_eq!(target_tokens, fixture.facts.target_tokens);
         let loss = f64::from(values(loss_sum.expect("there are targets"))[0]) / target_tokens as f64;
         assert!((loss - fixture.facts.loss).abs() < tolerance.loss, "{}: loss {loss}", place.name);

@@ -115,6 +115,7 @@ struct Progress {
     targets: u64,
     /// Of the parts that were written since it began.
     part_targets: u64,
+    part_ids: u64,
     part_bytes: u64,
     fidelity: Fidelity,
     /// What the fidelity's divergence is.
@@ -138,6 +139,7 @@ impl Progress {
             done: 0,
             targets: 0,
             part_targets: 0,
+            part_ids: 0,
             part_bytes: 0,
             fidelity: Fidelity::default(),
             divergence: match header.codec {
@@ -157,6 +159,7 @@ impl Progress {
             }
             CaptureEvent::Part(report) => {
                 self.part_targets += report.targets;
+                self.part_ids += report.ids;
                 self.part_bytes += report.bytes;
                 self.bytes += report.bytes;
                 self.fidelity += report.fidelity;
@@ -176,6 +179,10 @@ impl Progress {
         self.part_bytes as f64 / self.part_targets.max(1) as f64
     }
 
+    fn ids_per_token(&self) -> f64 {
+        self.part_ids as f64 / self.part_targets.max(1) as f64
+    }
+
     fn rates(&self) -> String {
         let speed = self.targets as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
         let (row, rows) = (self.done, self.rows);
@@ -183,7 +190,7 @@ impl Progress {
         let kept = if targets == 0 {
             String::new()
         } else {
-            let (kl, ids) = (self.fidelity.mean_kl_nats(), self.fidelity.mean_ids());
+            let (kl, ids) = (self.fidelity.mean_kl_nats(), self.ids_per_token());
             let (bytes, what) = (self.bytes_per_token(), self.divergence);
             format!(" · {bytes:.2} bytes/token · {ids:.1} ids/token · {what} {kl:.4} nats ({targets} probes)")
         };

@@ -5,9 +5,9 @@ use std::time::Instant;
 use limbeck_config::{ModelConfig, TrainingConfig};
 use limbeck_data::Mixture;
 use limbeck_model::Transformer;
-use limbeck_train::{AdamW, Objective, OnPolicy, Trainer};
 
 use crate::failure::Failure;
+use crate::training::{Goal, new_trainer};
 use crate::{output, tokenised};
 
 /// Prints the resolved config and what the run takes: its shape is counted, its time measured on two thrown-away steps.
@@ -18,20 +18,19 @@ pub fn print(
     config: &TrainingConfig,
     toml: &str,
     model: Transformer,
-    objective: &dyn Objective,
-    on_policy: Option<&OnPolicy>,
+    goal: Goal,
     train: &Mixture,
 ) -> Result<(), Failure> {
     let shape = model.config().clone();
     let rows = config.rows_per_step();
-    let optimizer = AdamW::new(&config.optimizer).map_err(Failure::usage)?;
-    let mut trainer = Trainer { model, optimizer };
+    let Goal { objective, on_policy, alignment, .. } = goal;
+    let mut trainer = new_trainer(config, model, alignment)?;
     let mut seconds = f64::INFINITY;
     for step in 0..2 {
         let micro_batches = train.batch(step * rows as u64, rows).micro_batches(config.micro_batch_size());
         let started = Instant::now();
         // A learning rate of zero: the weights are thrown away, but a step should not go astray.
-        trainer = trainer.step(objective, &micro_batches, step + 1, 0.0).map_err(Failure::usage)?.0;
+        trainer = trainer.step(objective.as_ref(), &micro_batches, step + 1, 0.0).map_err(Failure::usage)?.0;
         seconds = seconds.min(started.elapsed().as_secs_f64());
     }
     let mut total = seconds * config.max_steps() as f64;

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use burn::tensor::Device;
 use clap::Args;
-use limbeck_config::{DistillSection, TrainingConfig, TrainingStage, load_training};
+use limbeck_config::{DistillSection, ModelConfig, TrainingConfig, TrainingStage, load_training};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::Shard;
 use limbeck_loss::MixedLoss;
-use limbeck_train::{Distillation, OnPolicy, Teacher};
+use limbeck_train::{Distillation, HiddenAlignment, OnPolicy, Teacher};
 
 use crate::cli::TrainingArgs;
 use crate::control::Control;
 use crate::failure::{Completion, Failure};
 use crate::gap::{self, is_complete, student_flops, teacher_flops};
-use crate::training::{self, Goal, Stage, run_directory};
+use crate::training::{self, Goal, Stage, refused, run_directory};
 use crate::{answers, capture, device, source, teacher, tokenised};
 
 /// Arguments of `distill`.
@@ -124,6 +124,7 @@ fn equal_compute_steps(config: &TrainingConfig, student: Option<&Path>, device: 
 
 fn distillation(
     config: &TrainingConfig,
+    student: &ModelConfig,
     tokenizer: &Tokenizer,
     data: &Mixture,
     device: &Device,
@@ -134,9 +135,27 @@ fn distillation(
     };
     let (teacher, parent) = teacher::open(config, distill, tokenizer, data, device)?;
     let on_policy = on_policy(config, distill, &teacher, (tokenizer, data), device)?;
+    let alignment = alignment(config, distill, student, &teacher, device)?;
     let loss = MixedLoss { divergence: distill.into(), ce_weight: distill.ce_weight };
     let objective = Distillation { teacher, loss };
-    Ok(Goal { objective: Box::new(objective), on_policy, teacher: Some(parent) })
+    Ok(Goal { objective: Box::new(objective), on_policy, alignment, teacher: Some(parent) })
+}
+
+/// What `[distill.hidden]` adds to the loss, whatever the step learns from.
+fn alignment(
+    config: &TrainingConfig,
+    distill: &DistillSection,
+    student: &ModelConfig,
+    teacher: &Teacher,
+    device: &Device,
+) -> Result<Option<HiddenAlignment>, Failure> {
+    // Loading the config refuses the term with captured logits.
+    let (Some(section), Teacher::Online(teacher)) = (distill.alignment(), teacher) else { return Ok(None) };
+    let teacher = teacher.config();
+    let pairs = section.pairs(student.num_hidden_layers, teacher.num_hidden_layers).map_err(refused)?;
+    let sizes = (student.hidden_size, teacher.hidden_size);
+    let term = (section.kind, section.weight);
+    Ok(Some(HiddenAlignment::new(term, pairs, sizes, config.seed(), &device.clone().autodiff())))
 }
 
 /// The steps of `[on_policy]`, in which a model is the teacher even where the others read captured logits.

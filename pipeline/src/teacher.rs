@@ -113,5 +113,5 @@ fn cached(
     };
     let cache = open().context("teacher.logits").map_err(Failure::usage)?;
     let parent = Parent { path: directory.display().to_string(), hash: cache.hash() };
-    Ok((Teacher::Cached(Box::new(cache)), parent))
+    Ok((Teacher::cached(cache), parent))
 }

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use limbeck_checkpoint::{Checkpoint, ManifestHeader, Parent, RunDirectory, content_hash, verify, write_atomically};
-use limbeck_config::{Problem, StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
+use limbeck_config::{ModelConfig, Problem, StartSection, TrainingConfig, TrainingStage, load_training, to_toml};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::{Transformer, load_directory};
-use limbeck_train::{AdamW, Ending, NextToken, Objective, OnPolicy, Progress, Run, Trainer, load_optimizer};
+use limbeck_train::{
+    AdamW, AlignmentTrainer, Ending, HiddenAlignment, NextToken, Objective, OnPolicy, Progress, Run, Trainer,
+    load_alignment, load_optimizer,
+};
 
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
@@ -34,19 +37,28 @@ pub struct Goal {
     pub objective: Box<dyn Objective>,
     /// Steps that learn from the student's own samples instead.
     pub on_policy: Option<OnPolicy>,
+    /// What is trained beside the model, as it begins.
+    pub alignment: Option<HiddenAlignment>,
     /// Whose distribution, for the manifest.
     pub teacher: Option<Parent>,
 }
 
-/// Makes a stage's goal from its config, the tokenizer of what is trained, the data, and the device without autodiff.
-pub type GoalFactory = dyn Fn(&TrainingConfig, &Tokenizer, &Mixture, &Device) -> Result<Goal, Failure>;
+/// Makes a stage's goal from its config, the shape and the tokenizer of what is trained, the data, and the device without
+/// autodiff.
+pub type GoalFactory = dyn Fn(&TrainingConfig, &ModelConfig, &Tokenizer, &Mixture, &Device) -> Result<Goal, Failure>;
 
 /// The goal of predicting the next token.
 ///
 /// # Errors
 /// None: it is a [`GoalFactory`].
-pub fn next_token(_: &TrainingConfig, _: &Tokenizer, _: &Mixture, _: &Device) -> Result<Goal, Failure> {
-    Ok(Goal { objective: Box::new(NextToken), on_policy: None, teacher: None })
+pub fn next_token(
+    _: &TrainingConfig,
+    _: &ModelConfig,
+    _: &Tokenizer,
+    _: &Mixture,
+    _: &Device,
+) -> Result<Goal, Failure> {
+    Ok(Goal { objective: Box::new(NextToken), on_policy: None, alignment: None, teacher: None })
 }
 
 /// What a stage starts from.
@@ -71,7 +83,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     config.train.precision = Some(precision);
     let mut start = start(&config, &device)?;
     let train = tokenised::open(&config, &config.data.train, &start.tokenizer)?;
-    let Goal { objective, on_policy, teacher } = (stage.goal)(&config, &start.tokenizer, &train, &device)?;
+    let goal = (stage.goal)(&config, start.model.config(), &start.tokenizer, &train, &device)?;
     let valid = match &config.data.valid[..] {
         [] => None,
         entries => Some(tokenised::open(&config, entries, &start.tokenizer)?),
@@ -79,9 +91,10 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let toml = to_toml(&config).map_err(Failure::usage)?;
     let Some(directory) = directory else {
         let model = start.model.with_precision(device::of_products(precision));
-        check::print(&config, &toml, model, objective.as_ref(), on_policy.as_ref(), &train)?;
+        check::print(&config, &toml, model, goal, &train)?;
         return Ok(Completion::Complete { path: None });
     };
+    let Goal { objective, on_policy, alignment, teacher } = goal;
     let header = ManifestHeader {
         stage: stage.kind.name().to_owned(),
         seed: config.seed(),
@@ -106,7 +119,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         let (model, cut) = plan.run(&config, &train, &device)?;
         (start.model, report) = (model, Some(cut));
     }
-    let (mut trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
+    let (mut trainer, done) = trainer(&config, start.model, alignment, resumed.as_ref(), &device)?;
     trainer.model = trainer.model.with_precision(device::of_products(precision));
     let progress =
         Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
@@ -250,15 +263,32 @@ fn hash(parent: &Option<Parent>) -> Option<&str> {
 fn trainer(
     config: &TrainingConfig,
     model: Transformer,
+    alignment: Option<HiddenAlignment>,
     resumed: Option<&Checkpoint>,
     device: &Device,
 ) -> Result<(Trainer, u64), Failure> {
+    let settings = &config.optimizer;
     let Some(Checkpoint { path, manifest }) = resumed else {
-        let optimizer = AdamW::new(&config.optimizer).map_err(Failure::usage)?;
-        return Ok((Trainer { model, optimizer }, 0));
+        return Ok((new_trainer(config, model, alignment)?, 0));
     };
     eprintln!("resuming from `{}`", path.display());
     let model = load_directory(path, &device.clone().autodiff()).map_err(Failure::usage)?;
-    let optimizer = load_optimizer(&config.optimizer, manifest.step, path, device).map_err(Failure::usage)?;
-    Ok((Trainer { model, optimizer }, manifest.step))
+    let optimizer = load_optimizer(settings, manifest.step, path, device).map_err(Failure::usage)?;
+    let alignment = alignment.map(|alignment| load_alignment(alignment, settings, manifest.step, path, device));
+    let alignment = alignment.transpose().map_err(Failure::usage)?;
+    Ok((Trainer { model, optimizer, alignment }, manifest.step))
+}
+
+/// A trainer that has made no step.
+pub(crate) fn new_trainer(
+    config: &TrainingConfig,
+    model: Transformer,
+    alignment: Option<HiddenAlignment>,
+) -> Result<Trainer, Failure> {
+    let optimizer = || AdamW::new(&config.optimizer).map_err(Failure::usage);
+    let alignment = match alignment {
+        Some(alignment) => Some(AlignmentTrainer { alignment, optimizer: optimizer()? }),
+        None => None,
+    };
+    Ok(Trainer { model, optimizer: optimizer()?, alignment })
 }

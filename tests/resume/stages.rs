@@ -39,18 +39,23 @@ const PRUNED: [&str; 4] = [
      num_attention_heads=1, calibration_tokens=500}",
 ];
 
-/// `pretrain`, `sft`, `distill`, with steps on its own samples, its control, and a student that is cut from its teacher.
-pub(super) fn stages() -> [Stage; 6] {
+/// Maps that are trained beside the student, of its size to the teacher's.
+const HIDDEN: &str = "distill.hidden={kind=\"mse\", weight=0.5}";
+
+/// `pretrain`, `sft`, `distill`, with steps on its own samples, with hidden states, its control, and a student that is cut
+/// from its teacher.
+pub(super) fn stages() -> [Stage; 7] {
     let stage = |command, more: &[&'static str]| Stage { command, arguments: [&LENGTH[..], more].concat() };
     let distill = |more| stage("distill", more);
-    let own = distill(&["--set", OWN_SAMPLES]);
-    [stage("pretrain", &[]), stage("sft", &[]), distill(&[]), own, distill(&["--control"]), distill(&PRUNED)]
+    let (own, hidden) = (distill(&["--set", OWN_SAMPLES]), distill(&["--set", HIDDEN]));
+    [stage("pretrain", &[]), stage("sft", &[]), distill(&[]), own, hidden, distill(&["--control"]), distill(&PRUNED)]
 }
 
 impl Stage {
     /// What it is called in messages and directories.
     pub(super) fn name(&self) -> String {
-        let more = [("--control", "-control"), (OWN_SAMPLES, "-own-samples"), (PRUNED[3], "-pruned")];
+        let more =
+            [("--control", "-control"), (OWN_SAMPLES, "-own-samples"), (HIDDEN, "-hidden"), (PRUNED[3], "-pruned")];
         let more = more.iter().filter(|(argument, _)| self.arguments.contains(argument)).map(|(_, name)| *name);
         std::iter::once(self.command).chain(more).collect()
     }

@@ -183,7 +183,7 @@ impl TrainingConfig {
             teacher.check(problems);
         }
         if let Some(distill) = &self.distill {
-            distill.check(problems);
+            distill.check(self.teacher.as_ref(), problems);
         }
         if let Some(on_policy) = &self.on_policy {
             on_policy.check(self.data.sequence_length, self.teacher.as_ref(), problems);

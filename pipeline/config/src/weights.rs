@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::capture::TeacherSection;
+use crate::hidden::HiddenSection;
 use crate::problem::Problem;
 use crate::prune::PruneSection;
 use crate::rules;
@@ -72,6 +74,9 @@ pub struct DistillSection {
     /// Weight of cross-entropy on the data; the divergence has the rest. 0 and 1 are the pure losses.
     #[serde(default)]
     pub ce_weight: f64,
+    /// A term for hidden states, besides both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<HiddenSection>,
 }
 
 fn one() -> f64 {
@@ -171,17 +176,31 @@ fn refuse_model(kind: &str, has_model: bool, problems: &mut Vec<Problem>) {
 }
 
 impl DistillSection {
-    pub(crate) fn check(&self, problems: &mut Vec<Problem>) {
+    /// The section of hidden states, where their term is in the loss.
+    pub fn alignment(&self) -> Option<&HiddenSection> {
+        self.hidden.as_ref().filter(|hidden| hidden.is_on())
+    }
+
+    pub(crate) fn check(&self, teacher: Option<&TeacherSection>, problems: &mut Vec<Problem>) {
         self.divergence.check(problems);
         rules::positive(problems, "distill.temperature", self.temperature, "1.0");
         rules::fraction(problems, "distill.ce_weight", self.ce_weight);
+        if let Some(hidden) = &self.hidden {
+            hidden.check(teacher, problems);
+        }
     }
 }
 
 impl Default for DistillSection {
     /// Forward KL alone, at temperature 1.
     fn default() -> Self {
-        Self { divergence: forward_kl(), temperature: one(), scale_by_temperature_squared: yes(), ce_weight: 0.0 }
+        Self {
+            divergence: forward_kl(),
+            temperature: one(),
+            scale_by_temperature_squared: yes(),
+            ce_weight: 0.0,
+            hidden: None,
+        }
     }
 }
 

@@ -54,5 +54,5 @@ pub use profile::{Direction, Operator, Profile, take_profile};
 pub use rms_norm::{rms_norm, rms_norm_composed};
 pub use row_losses::{cross_entropy_rows, cross_entropy_sum_rows};
 pub use simd::{exp, ln};
-pub use sparse_rows::sparse_forward_kl_rows;
+pub use sparse_rows::{SparseDistributions, sparse_forward_kl_rows};
 pub use swiglu::swiglu_composed;

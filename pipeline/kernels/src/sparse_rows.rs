@@ -1,45 +1,50 @@
 //! Forward KL from distributions over a few ids each to rows of logits on the CPU, each while its row is in the cache.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use crate::coarse_rows::NOTHING;
 use crate::divergence_rows::Softening;
-use crate::flex::{last_dimension, values};
+use crate::flex::last_dimension;
 use crate::label_share::{Label, LabelShare, LabelSoftmax};
 use crate::level::vectorized;
 use crate::loss_head::ChunkLoss;
-use crate::row_losses::{chunk_loss, indices, primitive, rows_per_task};
+use crate::row_losses::{chunk_loss, primitive, rows_per_task};
 use crate::simd::{exp_shifted, largest};
+
+/// Distributions over a few ids each, row after row, in host memory.
+#[derive(Clone, Copy, Debug)]
+pub struct SparseDistributions<'a> {
+    /// Row i has the entries `offsets[i]..offsets[i + 1]`: `[rows + 1]`.
+    pub offsets: &'a [usize],
+    /// Those of a row differ: `[entries]`.
+    pub ids: &'a [u32],
+    /// ln of the probability of each entry: `[entries]`.
+    pub log_probabilities: &'a [f32],
+    /// ln of the probability of all other ids of each row together: `[rows]`.
+    pub ghost: Option<&'a [f32]>,
+}
 
 /// `KL(p ‖ q)` summed over rows, mixed with cross-entropy, and its gradient by the student's logits, which it overwrites
 /// unless somebody else holds them.
 ///
-/// p has the listed ids and, with a `ghost`, all others together; q is the student's softmax, over the same classes. Only the
-/// student's logits are divided by the temperature. One exponential a logit; two where the temperature is not 1 and
-/// there are labels.
+/// p has the listed ids and, with a `ghost`, all others together; q is the student's softmax, over the same classes. What the
+/// probabilities of a row miss of 1 is shared out. Only the student's logits are divided by the temperature. One exponential
+/// a logit; two where the temperature is not 1 and there are labels.
 ///
 /// # Shapes
 /// - `student`: `[rows, vocab_size]`
-/// - `ids`, `log_probabilities`: `[rows, classes]`; those of [`NOTHING`] are padding. The others' ids differ, and their
-///   probabilities and the ghost's add up to about 1: what is missing is shared out
-/// - `ghost`: `[rows, 1]`
+/// - `teacher`: as many rows, of ids under `vocab_size`
 ///
 /// # Panics
 /// If [`crate::implementation_for`] the logits is not fused.
 pub fn sparse_forward_kl_rows(
     student: Tensor<2>,
-    ids: Tensor<2, Int>,
-    log_probabilities: Tensor<2>,
-    ghost: Option<Tensor<2>>,
+    teacher: SparseDistributions<'_>,
     softening: Softening,
     labels: Option<LabelShare>,
 ) -> ChunkLoss {
-    let [rows, classes] = ids.dims();
-    let (mut student, log_probabilities) = (primitive(student), primitive(log_probabilities));
-    let (ids, log_probabilities) = (indices(ids), values(&log_probabilities));
-    let ghost = ghost.map(primitive);
-    let ghost = ghost.as_ref().map(values);
+    let rows = student.dims()[0];
+    let mut student = primitive(student);
     let (label_weight, labels) = LabelShare::split(labels);
     let vocab_size = last_dimension(&student);
     let row_loss = Row { softening, label_weight };
@@ -53,8 +58,7 @@ pub fn sparse_forward_kl_rows(
                 // A `for`: the folds of iterators are functions of their own, without the instructions of this one.
                 let mut value = 0.0;
                 for (row, logits) in (index * task..rows).zip(logits.chunks_mut(vocab_size)) {
-                    let range = row * classes..(row + 1) * classes;
-                    target.read(&ids[range.clone()], &log_probabilities[range], ghost.map(|ghost| ghost[row]));
+                    target.read(teacher, row);
                     let label = labels.as_ref().map(|labels| Label::of(logits, labels[row]));
                     value += row_loss.of(logits, &mut target, label, &mut scratch);
                 }
@@ -91,17 +95,16 @@ struct Entry {
 
 impl Target {
     #[inline(always)]
-    fn read(&mut self, ids: &[usize], log_probabilities: &[f32], ghost: Option<f32>) {
+    fn read(&mut self, teacher: SparseDistributions<'_>, row: usize) {
+        let entries = teacher.offsets[row]..teacher.offsets[row + 1];
         self.entries.clear();
-        self.ghost = ghost.map_or(0.0, |ghost| f64::from(ghost).exp());
+        self.ghost = teacher.ghost.map_or(0.0, |ghost| f64::from(ghost[row]).exp());
         let mut mass = self.ghost;
-        for (id, log_probability) in ids.iter().zip(log_probabilities) {
-            if *log_probability > NOTHING / 2.0 {
-                let log_probability = f64::from(*log_probability);
-                let probability = log_probability.exp();
-                mass += probability;
-                self.entries.push(Entry { id: *id, probability, log_probability, logit: 0.0, exponential: 0.0 });
-            }
+        for (id, log_probability) in teacher.ids[entries.clone()].iter().zip(&teacher.log_probabilities[entries]) {
+            let log_probability = f64::from(*log_probability);
+            let probability = log_probability.exp();
+            mass += probability;
+            self.entries.push(Entry { id: *id as usize, probability, log_probability, logit: 0.0, exponential: 0.0 });
         }
         let (share, log_mass) = (mass.recip(), mass.ln());
         self.ghost *= share;
@@ -219,12 +222,12 @@ impl Softmax {
 mod tests {
     use super::*;
     use crate::drawn::drawn;
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::Device;
 
     /// More rows than a task has.
     const ROWS: usize = 7;
     const VOCAB_SIZE: usize = 12_345;
-    const IDS: [i32; 4] = [3, 0, 12_344, 77];
+    const IDS: [u32; 4] = [3, 0, 12_344, 77];
 
     struct Case {
         temperature: f64,
@@ -253,7 +256,7 @@ mod tests {
                 kept.map(|(_, logit)| (logit / temperature).exp()).sum::<f64>().ln()
             };
             let all = log_sum(&|_| true, temperature);
-            let listed = |id: usize| IDS.contains(&(id as i32));
+            let listed = |id: usize| IDS.contains(&(id as u32));
             let rest = log_sum(&|id| !listed(id), temperature) - all;
             let student = IDS.iter().map(|id| logits[*id as usize] / temperature - all).chain([rest]);
             let terms = teacher.iter().zip(student).filter(|(p, _)| p.is_finite());
@@ -280,16 +283,18 @@ mod tests {
         {
             let case = Case { temperature, label_weight, ghost };
             let student = drawn::<2>(1, [ROWS, VOCAB_SIZE], -3.0..3.0);
-            // A class of padding at the end, which repeats an id.
-            let ids: Vec<i32> = IDS.iter().chain([&IDS[0]]).copied().cycle().take(ROWS * 5).collect();
-            let log_probabilities = teacher(&case).into_iter().take(4).map(|p| p as f32).chain([NOTHING]);
-            let log_probabilities: Vec<f32> = log_probabilities.collect::<Vec<_>>().repeat(ROWS);
+            let log_probabilities: Vec<f32> = teacher(&case).into_iter().take(4).map(|p| p as f32).collect();
+            let ghost_of_rows = [ghost.ln() as f32; ROWS];
+            let teacher = SparseDistributions {
+                offsets: &std::array::from_fn::<_, { ROWS + 1 }, _>(|row| row * IDS.len()),
+                ids: &IDS.repeat(ROWS),
+                log_probabilities: &log_probabilities.repeat(ROWS),
+                ghost: (ghost > 0.0).then_some(&ghost_of_rows),
+            };
             let labels: Vec<i32> = (0..ROWS as i32).map(|row| [3, 500][row as usize % 2]).collect();
             let loss = sparse_forward_kl_rows(
                 student.clone(),
-                Tensor::from_data(TensorData::new(ids, [ROWS, 5]), &device),
-                Tensor::from_data(TensorData::new(log_probabilities, [ROWS, 5]), &device),
-                (ghost > 0.0).then(|| Tensor::full([ROWS, 1], ghost.ln(), &device)),
+                teacher,
                 Softening { temperature, scale: 3.0 },
                 (label_weight > 0.0)
                     .then(|| LabelShare { weight: label_weight, targets: Tensor::from_ints(&labels[..], &device) }),

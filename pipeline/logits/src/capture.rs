@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use limbeck_config::LogitsCodec;
+
 use crate::check::check_same;
 use crate::encode::{Fidelity, Row, encode};
 use crate::error::LogitsError;
@@ -46,6 +48,8 @@ pub struct PartReport {
     pub segments: u64,
     /// Targets in them.
     pub targets: u64,
+    /// Ids that are kept of them, in one set.
+    pub ids: u64,
     /// Size of the file.
     pub bytes: u64,
     /// How near it is to the teacher.
@@ -149,9 +153,15 @@ impl PartWriter {
     /// Logits that are not finite, or of another shape.
     pub fn push(&mut self, segment: &SegmentLogits) -> Result<(), LogitsError> {
         let (rows, fidelity) = encode(&self.header, segment)?;
-        self.rows.extend(rows);
         self.report.segments += 1;
         self.report.targets += segment.positions.len() as u64;
+        self.report.ids += match self.header.codec {
+            LogitsCodec::Full {} => segment.logits.len() as u64,
+            LogitsCodec::RandomSampling { .. } | LogitsCodec::TopK { .. } => {
+                rows.first().map_or(0, |row| row.places.len() as u64)
+            }
+        };
+        self.rows.extend(rows);
         self.report.fidelity += fidelity;
         Ok(())
     }

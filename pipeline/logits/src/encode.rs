@@ -31,7 +31,8 @@ pub(crate) struct Row {
     pub(crate) rest: Vec<f32>,
 }
 
-/// How near the cache is to the teacher, by one target in 16: which ones is a function of their places in the data.
+/// How near the cache is to the teacher, by about one target in 16: which ones is a function of the seed and of their places
+/// in the data, and every target is as likely as any other, wherever in its segment it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Fidelity {
     /// Targets that were looked at.
@@ -39,8 +40,6 @@ pub struct Fidelity {
     /// Sum over them, in nats. Random sampling: KL(one draw of the set ‖ teacher), which is noise and no bias. Top-k:
     /// KL(teacher ‖ cache) with the rest shared out evenly. Full: 0.
     pub kl_nats: f64,
-    /// Ids that are kept of them.
-    pub ids: u64,
 }
 
 impl Fidelity {
@@ -48,18 +47,12 @@ impl Fidelity {
     pub fn mean_kl_nats(&self) -> f64 {
         self.kl_nats / self.targets.max(1) as f64
     }
-
-    /// Mean number of ids that are kept of a target.
-    pub fn mean_ids(&self) -> f64 {
-        self.ids as f64 / self.targets.max(1) as f64
-    }
 }
 
 impl std::ops::AddAssign for Fidelity {
     fn add_assign(&mut self, other: Fidelity) {
         self.targets += other.targets;
         self.kl_nats += other.kl_nats;
-        self.ids += other.ids;
     }
 }
 
@@ -90,7 +83,7 @@ pub(crate) fn encode(header: &CacheHeader, segment: &SegmentLogits) -> Result<(V
     let mut fidelity = Fidelity::default();
     for target in targets.iter().filter_map(|sets| sets.first()) {
         if let Some(kl_nats) = target.kl_nats {
-            fidelity += Fidelity { targets: 1, kl_nats, ids: target.ids.len() as u64 };
+            fidelity += Fidelity { targets: 1, kl_nats };
         }
     }
     let rows = (0..header.sets()).map(|set| row(segment, set, vocab_size as u64, &targets)).collect();
@@ -102,7 +95,7 @@ fn target(header: &CacheHeader, key: SegmentKey, position: u32, logits: &[f32]) 
     let distribution = Distribution::new(logits, header.temperature)?;
     let SegmentKey { entry, document, segment } = key;
     let place = [entry.into(), document, segment.into(), position.into()];
-    let probed = mix(&[PROBES, mix(&place)]).is_multiple_of(PROBE_EVERY);
+    let probed = mix(&[PROBES, header.seed, mix(&place)]).is_multiple_of(PROBE_EVERY);
     match header.codec {
         LogitsCodec::RandomSampling { draws, sets } => {
             let cumulative = distribution.cumulative();

@@ -3,7 +3,7 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 use limbeck_kernels::{CoarseRows, Implementation, NOTHING, implementation_for};
 
-use crate::sparse::SparseTargets;
+use crate::sparse::PaddedTargets;
 
 /// Rows over the listed ids and, last, everything else together.
 ///
@@ -32,7 +32,7 @@ struct Exponentials {
 impl Coarse {
     /// # Shapes
     /// - `student`: `[rows, vocab_size]`
-    pub(crate) fn of(student: Tensor<2>, targets: &SparseTargets) -> Self {
+    pub(crate) fn of(student: Tensor<2>, targets: &PaddedTargets) -> Self {
         let (listed, rest, way_back) = match implementation_for(&student) {
             Implementation::Fused => {
                 let rows = CoarseRows::of(student, targets.ids.clone());

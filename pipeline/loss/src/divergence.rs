@@ -119,7 +119,8 @@ impl DivergenceLoss {
         if implementation_for(&student) == Implementation::Fused && self.is_forward_kl() {
             return self.sparse_rows(student, targets, None);
         }
-        let coarse = Coarse::of(self.heated(student), targets);
+        let targets = targets.padded(&student);
+        let coarse = Coarse::of(self.heated(student), &targets);
         let (loss_sum, gradient) = self.between(coarse.logits.clone(), targets.logits());
         ChunkLoss { loss_sum, logit_gradient: coarse.logit_gradient(gradient) }
     }
@@ -131,8 +132,7 @@ impl DivergenceLoss {
         targets: &SparseTargets,
         labels: Option<LabelShare>,
     ) -> ChunkLoss {
-        let SparseTargets { ids, log_probabilities, ghost } = targets.clone();
-        sparse_forward_kl_rows(student, ids, log_probabilities, ghost, self.softening(), labels)
+        sparse_forward_kl_rows(student, targets.distributions(), self.softening(), labels)
     }
 
     pub(crate) fn is_forward_kl(&self) -> bool {

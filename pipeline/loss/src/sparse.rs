@@ -1,9 +1,10 @@
 //! A teacher of whom only a few ids a row are known.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use limbeck_kernels::NOTHING;
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+use limbeck_kernels::{NOTHING, SparseDistributions};
 
 use crate::error::LossError;
 
@@ -13,66 +14,72 @@ const UNDERFLOWED: f32 = -103.28;
 /// How far the probabilities of a row may be from 1 in all: they may have been stored as 16-bit logarithms.
 const MASS_TOLERANCE: f32 = 0.02;
 
-/// Rows of sparse distributions in host memory, one after the other.
-#[derive(Clone, Copy, Debug)]
-pub struct SparseRows<'a> {
+/// Rows of sparse distributions, one after the other.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SparseRows {
     /// Row i has the entries `offsets[i]..offsets[i + 1]`: one more than there are rows, from 0.
-    pub offsets: &'a [usize],
+    pub offsets: Vec<usize>,
     /// Each at most once a row.
-    pub ids: &'a [u32],
+    pub ids: Vec<u32>,
     /// ln of the probability of each entry.
-    pub log_probabilities: &'a [f32],
+    pub log_probabilities: Vec<f32>,
     /// ln of the probability of all other ids of each row together. Without it there is nothing on them: the entries are
     /// frequencies in a sample.
-    pub ghost: Option<&'a [f32]>,
+    pub ghost: Option<Vec<f32>>,
 }
 
-/// [`SparseRows`] on a device, padded to one length. The probabilities of a row are taken relative to their sum.
+/// [`SparseRows`] that were checked, or some of them. The probabilities of a row are taken relative to their sum.
 #[derive(Clone, Debug)]
 pub struct SparseTargets {
+    rows: Arc<SparseRows>,
+    /// Which of them.
+    range: Range<usize>,
+    /// Entries of the longest row of all.
+    longest: usize,
+    vocab_size: usize,
+}
+
+/// [`SparseTargets`] on a device, padded to one length.
+pub(crate) struct PaddedTargets {
     /// Padded with the row's first: `[rows, classes]`.
     pub(crate) ids: Tensor<2, Int>,
     /// Padded with [`NOTHING`]: `[rows, classes]`.
-    pub(crate) log_probabilities: Tensor<2>,
+    log_probabilities: Tensor<2>,
     /// ln of the probability of the rest: `[rows, 1]`.
-    pub(crate) ghost: Option<Tensor<2>>,
+    ghost: Option<Tensor<2>>,
 }
 
 impl SparseTargets {
-    /// Checks the rows, pads them and puts them on `device`.
+    /// Checks the rows.
     ///
     /// # Errors
     /// [`LossError::Sparse`] for a row without entries, whose ids repeat or are not under `vocab_size`, or whose
     /// probabilities are no finite logarithms that add up to 1; for lengths that do not fit together.
-    pub fn new(rows: SparseRows<'_>, vocab_size: usize, device: &Device) -> Result<Self, LossError> {
+    pub fn new(mut rows: SparseRows, vocab_size: usize) -> Result<Self, LossError> {
         let longest = check(&rows, vocab_size)?;
-        let mut ids = Vec::with_capacity(longest * row_count(&rows));
-        let mut log_probabilities = Vec::with_capacity(ids.capacity());
-        for entries in rows.offsets.windows(2).map(|ends| ends[0]..ends[1]) {
-            let padding = longest - entries.len();
-            ids.extend(rows.ids[entries.clone()].iter().map(|&id| id as i32));
-            ids.extend(std::iter::repeat_n(rows.ids[entries.start] as i32, padding));
-            log_probabilities.extend_from_slice(&rows.log_probabilities[entries]);
-            log_probabilities.extend(std::iter::repeat_n(NOTHING, padding));
+        for ghost in rows.ghost.iter_mut().flatten() {
+            *ghost = if *ghost == f32::NEG_INFINITY { UNDERFLOWED } else { *ghost };
         }
-        let shape = [row_count(&rows), longest];
-        let finite = |&value: &f32| if value == f32::NEG_INFINITY { UNDERFLOWED } else { value };
-        let ghost = rows.ghost.map(|ghost| ghost.iter().map(finite).collect::<Vec<_>>());
-        Ok(Self {
-            ids: Tensor::from_data(TensorData::new(ids, shape), device),
-            log_probabilities: Tensor::from_data(TensorData::new(log_probabilities, shape), device),
-            ghost: ghost.map(|ghost| Tensor::from_data(TensorData::new(ghost, [shape[0], 1]), device)),
-        })
+        let range = 0..row_count(&rows);
+        Ok(Self { rows: Arc::new(rows), range, longest, vocab_size })
     }
 
     /// How many rows there are.
     pub fn rows(&self) -> usize {
-        self.ids.dims()[0]
+        self.range.len()
+    }
+
+    /// Checks them once more, for a smaller vocabulary than that for which they were made.
+    ///
+    /// # Errors
+    /// [`LossError::Sparse`] for an id that is not under `vocab_size`.
+    pub fn check_vocabulary(&self, vocab_size: usize) -> Result<(), LossError> {
+        if vocab_size < self.vocab_size { check(&self.rows, vocab_size).map(drop) } else { Ok(()) }
     }
 
     /// Whether there is mass on the ids that are not listed.
     pub fn has_ghost(&self) -> bool {
-        self.ghost.is_some()
+        self.rows.ghost.is_some()
     }
 
     /// Some of the rows, such as those of a chunk.
@@ -80,13 +87,47 @@ impl SparseTargets {
     /// # Panics
     /// If there are not so many.
     pub fn narrow(&self, rows: Range<usize>) -> Self {
-        Self {
-            ids: self.ids.clone().narrow(0, rows.start, rows.len()),
-            log_probabilities: self.log_probabilities.clone().narrow(0, rows.start, rows.len()),
-            ghost: self.ghost.clone().map(|ghost| ghost.narrow(0, rows.start, rows.len())),
+        assert!(rows.end <= self.rows(), "rows {rows:?} of {}", self.rows());
+        let range = self.range.start + rows.start..self.range.start + rows.end;
+        Self { range, ..self.clone() }
+    }
+
+    /// The rows where they are.
+    pub(crate) fn distributions(&self) -> SparseDistributions<'_> {
+        let SparseRows { offsets, ids, log_probabilities, ghost } = &*self.rows;
+        SparseDistributions {
+            offsets: &offsets[self.range.start..=self.range.end],
+            ids,
+            log_probabilities,
+            ghost: ghost.as_ref().map(|ghost| &ghost[self.range.clone()]),
         }
     }
 
+    /// The rows beside `student`, in its type.
+    pub(crate) fn padded(&self, student: &Tensor<2>) -> PaddedTargets {
+        let SparseDistributions { offsets, ids, log_probabilities, ghost } = self.distributions();
+        let shape = [self.rows(), self.longest];
+        let (mut padded_ids, mut padded) = (Vec::with_capacity(shape[0] * shape[1]), Vec::new());
+        for entries in offsets.windows(2).map(|ends| ends[0]..ends[1]) {
+            let padding = self.longest - entries.len();
+            padded_ids.extend(ids[entries.clone()].iter().map(|&id| id as i32));
+            padded_ids.extend(std::iter::repeat_n(ids[entries.start] as i32, padding));
+            padded.extend_from_slice(&log_probabilities[entries]);
+            padded.extend(std::iter::repeat_n(NOTHING, padding));
+        }
+        let (device, dtype) = (student.device(), student.dtype());
+        let floats = |values: Vec<f32>, shape: [usize; 2]| {
+            Tensor::<2>::from_data(TensorData::new(values, shape), &device).cast(dtype)
+        };
+        PaddedTargets {
+            ids: Tensor::from_data(TensorData::new(padded_ids, shape), &device),
+            log_probabilities: floats(padded, shape),
+            ghost: ghost.map(|ghost| floats(ghost.to_vec(), [shape[0], 1])),
+        }
+    }
+}
+
+impl PaddedTargets {
     /// Where a row has ended: `[rows, classes]`.
     pub(crate) fn padding(&self) -> Tensor<2, Bool> {
         self.log_probabilities.clone().lower_elem(NOTHING / 2.0)
@@ -102,12 +143,12 @@ impl SparseTargets {
     }
 }
 
-fn row_count(rows: &SparseRows<'_>) -> usize {
+fn row_count(rows: &SparseRows) -> usize {
     rows.offsets.len().saturating_sub(1)
 }
 
 /// The length of the longest row.
-fn check(rows: &SparseRows<'_>, vocab_size: usize) -> Result<usize, LossError> {
+fn check(rows: &SparseRows, vocab_size: usize) -> Result<usize, LossError> {
     check_lengths(rows)?;
     // The row, from 1, that had the id last.
     let mut seen = vec![0; vocab_size];
@@ -129,7 +170,7 @@ fn check(rows: &SparseRows<'_>, vocab_size: usize) -> Result<usize, LossError> {
         if let Some(value) = log_probabilities.iter().find(|value| !value.is_finite()) {
             return wrong(format!("a log-probability of `{value}`, must be finite"));
         }
-        let ghost = rows.ghost.map_or(f32::NEG_INFINITY, |ghost| ghost[row]);
+        let ghost = rows.ghost.as_ref().map_or(f32::NEG_INFINITY, |ghost| ghost[row]);
         let mass: f32 = log_probabilities.iter().chain([&ghost]).map(|value| value.exp()).sum();
         if mass.is_nan() || (mass - 1.0).abs() > MASS_TOLERANCE {
             return wrong(format!("a probability of `{mass:.4}` in all, must be `1`"));
@@ -138,7 +179,7 @@ fn check(rows: &SparseRows<'_>, vocab_size: usize) -> Result<usize, LossError> {
     Ok(longest)
 }
 
-fn check_lengths(rows: &SparseRows<'_>) -> Result<(), LossError> {
+fn check_lengths(rows: &SparseRows) -> Result<(), LossError> {
     let SparseRows { offsets, ids, log_probabilities, ghost } = rows;
     let wrong = |what, length, expected| Err(LossError::Lengths { what, length, expected });
     if offsets.first() != Some(&0) || !offsets.is_sorted() {

@@ -2,6 +2,7 @@
 
 mod differences;
 mod golden;
+mod hidden;
 mod identities;
 mod mixing;
 mod sparse;

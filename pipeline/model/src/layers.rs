@@ -1,8 +1,10 @@
 //! Layers with one parameter each, in Hugging Face's layout.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use limbeck_kernels::rms_norm;
+
+use crate::random::Normals;
 
 /// A matrix product, with a bias where the architecture has one.
 #[derive(Module, Debug)]
@@ -17,6 +19,26 @@ impl Linear {
     /// A layer with zero weights, see [`crate::initialize`].
     pub fn zeros(input_size: usize, output_size: usize, device: &Device) -> Self {
         Self { weight: Param::from_tensor(Tensor::zeros([output_size, input_size], device)), bias: None }
+    }
+
+    /// A layer that gives what it reads.
+    pub fn identity(size: usize, device: &Device) -> Self {
+        Self { weight: Param::from_tensor(Tensor::eye(size, device)), bias: None }
+    }
+
+    /// A layer with normal weights of this standard deviation: a function of the seed and the name.
+    pub fn normal(
+        input_size: usize,
+        output_size: usize,
+        standard_deviation: f64,
+        (seed, name): (u64, &str),
+        device: &Device,
+    ) -> Self {
+        let mut normals = Normals::new(seed, name);
+        let count = output_size * input_size;
+        let values: Vec<f32> = (0..count).map(|_| (standard_deviation * normals.next()) as f32).collect();
+        let weight = Tensor::from_data(TensorData::new(values, [output_size, input_size]), device);
+        Self { weight: Param::from_tensor(weight), bias: None }
     }
 
     /// The layer with a bias of zeros.

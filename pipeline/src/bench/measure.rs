@@ -34,7 +34,7 @@ pub(crate) struct Measurement {
 /// If the loss is not finite.
 pub(crate) fn measure(model: Transformer, shape: &Shape, steps: usize) -> Result<Measurement, Failure> {
     let optimizer = AdamW::new(&OptimizerSection::new(LEARNING_RATE)).map_err(Failure::usage)?;
-    let mut trainer = Trainer { model, optimizer };
+    let mut trainer = Trainer::new(model, optimizer);
     let mut found = Measurement { losses_nats: Vec::new(), seconds: Vec::new(), profile: Profile::default() };
     for step in 1..=WARMUP_STEPS + steps {
         let batch = [batch(shape, step as u64)];

@@ -8,7 +8,7 @@ use limbeck_model::{HostTensor, Transformer};
 
 use crate::error::TrainError;
 use crate::objective::TargetRows;
-use crate::teacher::segment_key;
+use crate::read_ahead::segment_key;
 
 /// What a capture does.
 #[derive(Clone, Copy, Debug, PartialEq)]

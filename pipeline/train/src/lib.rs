@@ -6,6 +6,7 @@
 //!      └─ plain `if`s: a row of metrics.jsonl, an evaluation, a checkpoint, a stop
 //! ```
 
+mod alignment;
 mod capture;
 mod checkpoint;
 mod comparison;
@@ -20,19 +21,21 @@ mod on_policy;
 mod optimizer;
 mod progress;
 mod prune;
+mod read_ahead;
 mod run;
 mod schedule;
 mod step;
 mod teacher;
 
+pub use alignment::HiddenAlignment;
 pub use capture::{CaptureEnding, CaptureEvent, capture};
-pub use checkpoint::{load_optimizer, write_step};
+pub use checkpoint::{load_alignment, load_optimizer, write_step};
 pub use comparison::{Comparison, compare};
 pub use error::TrainError;
 pub use evaluation::{Score, evaluate};
 pub use kept_mass::{KeptMass, kept_mass};
 pub use metrics::{Metrics, MetricsRow};
-pub use objective::{Distillation, NextToken, Objective, next_token_loss};
+pub use objective::{Distillation, Learner, NextToken, Objective, next_token_loss};
 pub use on_policy::{Lesson, OnPolicy, Sampled};
 pub use optimizer::{AdamW, GroupSettings, gradient_norm};
 pub use progress::{Display, Progress};
@@ -40,7 +43,8 @@ pub use prune::{
     BlockImportance, BlockReport, Calibration, Change, ChannelReport, PruneEvent, PruneReport, Pruned, RemovedBlock,
     WidthImportance, calibration_loss, prune,
 };
+pub use read_ahead::ReadAhead;
 pub use run::{Ending, Run};
 pub use schedule::learning_rate;
-pub use step::{StepReport, Trainer};
+pub use step::{AlignmentTrainer, StepGradients, StepReport, Trainer};
 pub use teacher::Teacher;

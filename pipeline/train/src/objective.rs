@@ -6,16 +6,36 @@ use limbeck_kernels::{HeadLoss, loss_head};
 use limbeck_loss::{MixedLoss, cross_entropy};
 use limbeck_model::Transformer;
 
+use crate::alignment::{HiddenAlignment, hidden_with_states};
 use crate::error::TrainError;
 use crate::teacher::Teacher;
 
-/// The loss of a batch, summed over its target tokens, in nats.
+/// What is trained.
+#[derive(Clone, Copy, Debug)]
+pub struct Learner<'a> {
+    /// Its parameters are on a device with autodiff.
+    pub model: &'a Transformer,
+    /// What aligns its hidden states with those of the teacher of [`Distillation`], which alone looks at it.
+    pub alignment: Option<&'a HiddenAlignment>,
+}
+
+impl<'a> From<&'a Transformer> for Learner<'a> {
+    fn from(model: &'a Transformer) -> Self {
+        Self { model, alignment: None }
+    }
+}
+
+/// The loss of a batch, summed over its target tokens: in nats, but for what an alignment adds.
 pub trait Objective {
-    /// The loss of `model`, whose parameters are on a device with autodiff.
+    /// The loss of `learner`.
     ///
     /// # Errors
     /// If what the loss is towards cannot be had, such as a teacher's logits on a damaged disk.
-    fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError>;
+    fn loss(&self, learner: Learner<'_>, batch: &Batch) -> Result<HeadLoss, TrainError>;
+
+    /// Says that the loss of `batch` will be asked for, after those that were announced before it: what it takes besides the
+    /// model may be fetched meanwhile. The loss is the same without.
+    fn announce(&self, _batch: &Batch) {}
 }
 
 /// Cross-entropy of the next token: `pretrain`, `sft`, and the control of `distill`.
@@ -23,8 +43,8 @@ pub trait Objective {
 pub struct NextToken;
 
 impl Objective for NextToken {
-    fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError> {
-        Ok(next_token_loss(model, batch))
+    fn loss(&self, learner: Learner<'_>, batch: &Batch) -> Result<HeadLoss, TrainError> {
+        Ok(next_token_loss(learner.model, batch))
     }
 }
 
@@ -48,21 +68,37 @@ pub struct Distillation {
 }
 
 impl Objective for Distillation {
-    fn loss(&self, model: &Transformer, batch: &Batch) -> Result<HeadLoss, TrainError> {
-        if self.loss.ce_weight == 1.0 {
+    fn loss(&self, learner: Learner<'_>, batch: &Batch) -> Result<HeadLoss, TrainError> {
+        let Learner { model, alignment } = learner;
+        if self.loss.ce_weight == 1.0 && alignment.is_none() {
             return Ok(next_token_loss(model, batch));
         }
         let device = model.device();
         let rows = TargetRows::of(batch, &device);
         // Rows that only pad one of the two vocabularies have no part in the loss.
         let vocab_size = model.config().vocab_size.min(self.teacher.vocab_size());
-        let teacher = self.teacher.rows(batch, &rows, vocab_size, &device)?;
-        let hidden = rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
+        let blocks = alignment.map(HiddenAlignment::teacher_blocks).unwrap_or_default();
+        let (teacher, teacher_states) = self.teacher.rows(batch, &rows, vocab_size, &blocks, &device)?;
+        let blocks = alignment.map(HiddenAlignment::student_blocks).unwrap_or_default();
+        let (hidden, states) = hidden_with_states(model, batch, &rows, &blocks);
         let weight = model.output_weight().narrow(0, 0, vocab_size);
-        Ok(loss_head(hidden, weight, model.precision(), |logits, chunk| {
+        let head = loss_head(hidden, weight, model.precision(), |logits, chunk| {
             let targets = rows.targets.clone().narrow(0, chunk.start, chunk.len());
             teacher.loss(&self.loss, logits, targets, chunk)
-        }))
+        });
+        Ok(match alignment {
+            Some(alignment) => alignment.added_to(head, &states, &teacher_states, model.precision()),
+            None => head,
+        })
+    }
+
+    fn announce(&self, batch: &Batch) {
+        if let Teacher::Cached(logits) = &self.teacher
+            && self.loss.ce_weight < 1.0
+            && batch.target_tokens() > 0
+        {
+            logits.announce(batch);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use limbeck_checkpoint::{ManifestHeader, RunDirectory};
 use limbeck_config::TrainingConfig;
-use limbeck_data::{Mixture, Tokenizer};
+use limbeck_data::{Batch, Mixture, Tokenizer};
 
 use crate::checkpoint::write_step;
 use crate::error::TrainError;
@@ -64,10 +64,13 @@ impl Run<'_> {
         let mut metrics = Metrics::open(&self.directory.path().join("metrics.jsonl"), done)?;
         let mut clock = Clock::default();
         let mut saved = None;
+        let mut next = None;
         for step in done + 1..=max_steps {
             let started = Instant::now();
-            let Lesson { objective, batch, sampled } = self.lesson(&trainer, step)?;
+            let rows_of_step = next.take().unwrap_or_else(|| self.rows(step));
+            let Lesson { objective, batch, sampled } = self.lesson(&trainer, rows_of_step, step)?;
             let micro_batches = batch.micro_batches(config.micro_batch_size());
+            next = (step < max_steps).then(|| self.announced_rows(step + 1));
             let factor = learning_rate(&config.schedule, step - 1, max_steps);
             let report;
             (trainer, report) = trainer.step(objective, &micro_batches, step, factor)?;
@@ -97,10 +100,24 @@ impl Run<'_> {
         Ok((trainer, if step == max_steps { Ending::Complete(path) } else { Ending::Interrupted(path) }))
     }
 
-    /// The step's rows of the data, or what the student makes of them.
-    fn lesson(&self, trainer: &Trainer, step: u64) -> Result<Lesson<'_>, TrainError> {
+    /// The step's rows of the data.
+    fn rows(&self, step: u64) -> Batch {
         let rows = self.config.rows_per_step();
-        let batch = self.train.batch((step - 1) * rows as u64, rows);
+        self.train.batch((step - 1) * rows as u64, rows)
+    }
+
+    /// The rows of the step that comes next, of which the objective is told where it will learn from them.
+    fn announced_rows(&self, step: u64) -> Batch {
+        let batch = self.rows(step);
+        if self.on_policy.is_none_or(|on_policy| !on_policy.section.is_due(step)) {
+            let micro_batches = batch.micro_batches(self.config.micro_batch_size());
+            micro_batches.iter().for_each(|micro_batch| self.objective.announce(micro_batch));
+        }
+        batch
+    }
+
+    /// The step's rows, or what the student makes of them.
+    fn lesson(&self, trainer: &Trainer, batch: Batch, step: u64) -> Result<Lesson<'_>, TrainError> {
         let size = self.config.micro_batch_size();
         let own = self.on_policy.map(|on_policy| on_policy.lesson(&trainer.model, self.train, &batch, size, step));
         let own = own.transpose()?.flatten();

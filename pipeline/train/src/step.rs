@@ -5,8 +5,9 @@ use burn::tensor::Tensor;
 use limbeck_data::Batch;
 use limbeck_model::Transformer;
 
+use crate::alignment::HiddenAlignment;
 use crate::error::TrainError;
-use crate::objective::Objective;
+use crate::objective::{Learner, Objective};
 use crate::optimizer::{AdamW, gradient_norm};
 
 /// What one step did.
@@ -25,9 +26,37 @@ pub struct Trainer {
     pub model: Transformer,
     /// Its optimizer.
     pub optimizer: AdamW,
+    /// What is trained beside it, for a loss that needs it.
+    pub alignment: Option<AlignmentTrainer>,
+}
+
+/// The maps of an alignment and their own optimizer, whose steps are those of the model's.
+#[derive(Debug)]
+pub struct AlignmentTrainer {
+    /// On a device with autodiff.
+    pub alignment: HiddenAlignment,
+    /// With the settings of the model's.
+    pub optimizer: AdamW,
+}
+
+/// Gradients of the mean loss over all micro-batches of a step.
+pub struct StepGradients {
+    /// By the model's parameters.
+    pub model: GradientsParams,
+    /// By the maps of an alignment; empty without one.
+    pub alignment: GradientsParams,
+    /// Sum of the losses: `[1]`. `None` without targets.
+    pub loss_sum: Option<Tensor<1>>,
+    /// What it is divided by.
+    pub target_tokens: usize,
 }
 
 impl Trainer {
+    /// A trainer of a model alone.
+    pub fn new(model: Transformer, optimizer: AdamW) -> Self {
+        Self { model, optimizer, alignment: None }
+    }
+
     /// One optimizer step over `micro_batches`, the `step`-th, counted from 1.
     ///
     /// Losses are sums divided by the target tokens of the whole step, so the split into micro-batches does not change
@@ -42,40 +71,58 @@ impl Trainer {
         step: u64,
         learning_rate_factor: f64,
     ) -> Result<(Self, StepReport), TrainError> {
-        let (gradients, loss_sum, target_tokens) = self.gradients(objective, micro_batches)?;
-        let norm = gradient_norm(&self.model, &gradients).ok_or(TrainError::NoTargets { step })?;
-        let loss_sum = loss_sum.ok_or(TrainError::NoTargets { step })?;
+        let gradients = self.gradients(objective, micro_batches)?;
+        let norm = self.norm(&gradients).ok_or(TrainError::NoTargets { step })?;
+        let loss_sum = gradients.loss_sum.ok_or(TrainError::NoTargets { step })?;
         let numbers: Vec<f32> = Tensor::cat(vec![loss_sum, norm], 0)
             .into_data()
             .convert::<f32>()
             .try_into_vec()
             .expect("converted to 32-bit floats");
-        let report = StepReport { loss_nats: numbers[0] / target_tokens as f32, grad_norm: numbers[1] };
+        let report = StepReport { loss_nats: numbers[0] / gradients.target_tokens as f32, grad_norm: numbers[1] };
         if !report.loss_nats.is_finite() || !report.grad_norm.is_finite() {
             return Err(TrainError::NonFinite { step, loss_nats: report.loss_nats, grad_norm: report.grad_norm });
         }
-        self.model = self.optimizer.step(self.model, gradients, report.grad_norm, learning_rate_factor);
+        self.model = self.optimizer.step(self.model, gradients.model, report.grad_norm, learning_rate_factor);
+        self.alignment = self.alignment.map(|AlignmentTrainer { alignment, mut optimizer }| {
+            let alignment = optimizer.step(alignment, gradients.alignment, report.grad_norm, learning_rate_factor);
+            AlignmentTrainer { alignment, optimizer }
+        });
         Ok((self, report))
     }
 
-    /// Gradients of the mean loss over all micro-batches, the sum of the losses, and the target tokens.
+    /// Gradients of the mean loss over all micro-batches.
     ///
     /// # Errors
     /// Those of the objective.
-    pub fn gradients(
-        &self,
-        objective: &dyn Objective,
-        micro_batches: &[Batch],
-    ) -> Result<(GradientsParams, Option<Tensor<1>>, usize), TrainError> {
+    pub fn gradients(&self, objective: &dyn Objective, micro_batches: &[Batch]) -> Result<StepGradients, TrainError> {
         let target_tokens: usize = micro_batches.iter().map(Batch::target_tokens).sum();
-        let mut accumulator = GradientsAccumulator::new();
+        let mut of_model = GradientsAccumulator::new();
+        let mut of_alignment = GradientsAccumulator::new();
         let mut loss_sum: Option<Tensor<1>> = None;
+        let alignment = self.alignment.as_ref().map(|trainer| &trainer.alignment);
+        let learner = Learner { model: &self.model, alignment };
         for batch in micro_batches.iter().filter(|batch| batch.target_tokens() > 0) {
-            let loss = objective.loss(&self.model, batch)?;
+            let loss = objective.loss(learner, batch)?;
             loss_sum = Some(loss_sum.map_or(loss.loss_sum.clone(), |sum| sum + loss.loss_sum));
-            let mean = loss.surrogate / target_tokens as f32;
-            accumulator.accumulate(&self.model, GradientsParams::from_grads(mean.backward(), &self.model));
+            let mut gradients = (loss.surrogate / target_tokens as f32).backward();
+            of_model.accumulate(&self.model, GradientsParams::from_module(&mut gradients, &self.model));
+            if let Some(alignment) = alignment {
+                of_alignment.accumulate(alignment, GradientsParams::from_module(&mut gradients, alignment));
+            }
         }
-        Ok((accumulator.grads(), loss_sum, target_tokens))
+        let (model, alignment) = (of_model.grads(), of_alignment.grads());
+        Ok(StepGradients { model, alignment, loss_sum, target_tokens })
+    }
+
+    /// Norm of the gradients by everything that is trained together: `[1]`.
+    fn norm(&self, gradients: &StepGradients) -> Option<Tensor<1>> {
+        let of_model = gradient_norm(&self.model, &gradients.model)?;
+        let trainer = self.alignment.as_ref();
+        let of_alignment = trainer.and_then(|trainer| gradient_norm(&trainer.alignment, &gradients.alignment));
+        Some(match of_alignment {
+            Some(norm) => (of_model.square() + norm.square()).sqrt(),
+            None => of_model,
+        })
     }
 }

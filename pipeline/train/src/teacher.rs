@@ -3,14 +3,16 @@
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use limbeck_data::{Batch, SegmentSpan};
+use limbeck_data::Batch;
 use limbeck_kernels::{Precision, linear};
-use limbeck_logits::{Cache, CachedTargets, SegmentKey, SegmentRequest};
-use limbeck_loss::{ChunkLoss, MixedLoss, SparseRows, SparseTargets};
+use limbeck_logits::{Cache, DenseTargets};
+use limbeck_loss::{ChunkLoss, MixedLoss, SparseTargets};
 use limbeck_model::Transformer;
 
+use crate::alignment::{States, hidden_with_states};
 use crate::error::TrainError;
 use crate::objective::TargetRows;
+use crate::read_ahead::{HostTargets, ReadAhead};
 
 /// A teacher.
 #[derive(Debug)]
@@ -18,48 +20,56 @@ pub enum Teacher {
     /// A model without autodiff.
     Online(Box<Transformer>),
     /// Its logits on disk.
-    Cached(Box<Cache>),
+    Cached(Box<ReadAhead>),
 }
 
 impl Teacher {
+    /// The teacher whose logits are in a cache.
+    pub fn cached(cache: Cache) -> Self {
+        Self::Cached(Box::new(ReadAhead::new(cache)))
+    }
+
     /// Ids that it has a distribution over.
     pub fn vocab_size(&self) -> usize {
         match self {
             Self::Online(model) => model.config().vocab_size,
-            Self::Cached(cache) => cache.header().identity.vocab_size as usize,
+            Self::Cached(logits) => logits.cache().header().identity.vocab_size as usize,
         }
     }
 
-    /// What it says of the targets of a batch, over the first `vocab_size` ids.
+    /// What it says of the targets of a batch, over the first `vocab_size` ids, and what `blocks` of it give, which only a
+    /// teacher that runs can say.
     pub(crate) fn rows(
         &self,
         batch: &Batch,
         targets: &TargetRows,
         vocab_size: usize,
+        blocks: &[usize],
         device: &Device,
-    ) -> Result<TeacherRows, TrainError> {
+    ) -> Result<(TeacherRows, States), TrainError> {
         match self {
             Self::Online(model) => {
-                let hidden = model.hidden(&batch.inputs, &batch.positions, batch.sequence_length);
+                let (hidden, states) = hidden_with_states(model, batch, targets, blocks);
                 let weight = model.output_weight().narrow(0, 0, vocab_size);
-                let (hidden, precision) = (targets.select(hidden), model.precision());
-                Ok(TeacherRows::Hidden(Box::new(HiddenRows { hidden, weight, precision })))
+                let precision = model.precision();
+                Ok((TeacherRows::Hidden(Box::new(HiddenRows { hidden, weight, precision })), states))
             }
-            Self::Cached(cache) => match cache.read(&requests(batch))? {
-                CachedTargets::Dense(dense) => {
-                    let device = device.clone();
-                    Ok(TeacherRows::Logits { logits: dense.logits, width: dense.vocab_size, vocab_size, device })
-                }
-                CachedTargets::Sparse(sparse) => {
-                    let rows = SparseRows {
-                        offsets: &sparse.offsets,
-                        ids: &sparse.ids,
-                        log_probabilities: &sparse.log_probabilities,
-                        ghost: sparse.ghost.as_deref(),
-                    };
-                    Ok(TeacherRows::Sparse(Box::new(SparseTargets::new(rows, vocab_size, device)?)))
-                }
-            },
+            Self::Cached(logits) => {
+                assert!(blocks.is_empty(), "the config has captured logits and an alignment of hidden states");
+                Ok((cached_rows(logits.read(batch)?, vocab_size, device)?, States::new()))
+            }
+        }
+    }
+}
+
+fn cached_rows(targets: HostTargets, vocab_size: usize, device: &Device) -> Result<TeacherRows, TrainError> {
+    match targets {
+        HostTargets::Dense(DenseTargets { logits, vocab_size: width }) => {
+            Ok(TeacherRows::Logits { logits, width, vocab_size, device: device.clone() })
+        }
+        HostTargets::Sparse(targets) => {
+            targets.check_vocabulary(vocab_size)?;
+            Ok(TeacherRows::Sparse(targets))
         }
     }
 }
@@ -75,7 +85,7 @@ pub(crate) enum TeacherRows {
         vocab_size: usize,
         device: Device,
     },
-    Sparse(Box<SparseTargets>),
+    Sparse(SparseTargets),
 }
 
 /// What logits are made of.
@@ -113,22 +123,4 @@ impl TeacherRows {
             Self::Sparse(targets) => loss.sparse(student, &targets.narrow(chunk), labels),
         }
     }
-}
-
-/// The segments of a batch in the order of its target rows.
-fn requests(batch: &Batch) -> Vec<SegmentRequest<'_>> {
-    let request = |span: &SegmentSpan| {
-        let first = span.row * batch.sequence_length + span.start;
-        SegmentRequest {
-            key: segment_key(span),
-            epoch: span.epoch,
-            targets: &batch.loss_mask[first..first + span.length],
-        }
-    };
-    batch.segments.iter().map(request).collect()
-}
-
-/// The name of a segment in a cache.
-pub(crate) fn segment_key(span: &SegmentSpan) -> SegmentKey {
-    SegmentKey { entry: span.entry as u32, document: span.document, segment: span.segment }
 }

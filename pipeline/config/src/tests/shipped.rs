@@ -84,6 +84,7 @@ fn every_key_of_a_stage_is_in_its_shipped_configs() {
                 "schedule",
                 "teacher",
                 "distill",
+                "distill.hidden",
                 "on_policy",
                 "capture",
                 "generate",

@@ -2,6 +2,7 @@
 
 mod bytes;
 mod killed;
+mod probes;
 mod refusals;
 mod round_trip;
 mod shards;
@@ -16,7 +17,7 @@ use limbeck_config::LogitsCodec;
 use limbeck_random::{Stream, mix};
 
 use crate::{
-    Cache, CacheHeader, CachedTargets, Capture, Expected, Identity, LogitsError, SegmentKey, SegmentLogits,
+    Cache, CacheHeader, CachedTargets, Capture, Expected, Identity, LogitsError, PartReport, SegmentKey, SegmentLogits,
     SegmentRequest, Shard,
 };
 
@@ -101,14 +102,14 @@ fn expected() -> Expected {
 }
 
 /// Captures one part.
-fn capture_part(capture: &mut Capture, part: u32) -> Result<(), LogitsError> {
+fn capture_part(capture: &mut Capture, part: u32) -> Result<PartReport, LogitsError> {
     let mut writer = capture.part(part);
     for segment in capture.header().part_rows(part).flat_map(row) {
         let (positions, logits) = (segment.positions(), segment.logits());
         let length = segment.targets.len() as u32;
         writer.push(&SegmentLogits { key: segment.key, length, positions: &positions, logits: &logits })?;
     }
-    capture.finish(writer).map(drop)
+    capture.finish(writer)
 }
 
 fn capture_with(directory: &Path, header: CacheHeader, shard: Shard) -> Result<(), LogitsError> {

@@ -4,7 +4,7 @@ use limbeck_config::Divergence;
 
 use super::sparse::{sampled_rows, top_rows};
 use super::{all_divergences, at, double, seen, uniform};
-use crate::{ChunkLoss, DivergenceLoss, SparseTargets};
+use crate::{ChunkLoss, DivergenceLoss};
 
 const ROWS: usize = 2;
 const VOCAB_SIZE: usize = 11;
@@ -53,7 +53,7 @@ fn every_divergence_has_the_gradient_of_its_differences() {
 fn every_divergence_has_it_towards_sparse_teachers() {
     let (student, teacher) = (uniform(8, ROWS * VOCAB_SIZE), uniform(9, ROWS * VOCAB_SIZE));
     for loss in all_divergences().into_iter().flat_map(losses) {
-        let targets = in_64_bits(top_rows(&teacher, VOCAB_SIZE, 4, loss.temperature).targets(VOCAB_SIZE));
+        let targets = top_rows(&teacher, VOCAB_SIZE, 4, loss.temperature).targets(VOCAB_SIZE);
         has_its_gradient(&format!("{loss:?}"), &student, |logits| loss.sparse(double(logits, ROWS), &targets));
     }
 }
@@ -61,16 +61,10 @@ fn every_divergence_has_it_towards_sparse_teachers() {
 #[test]
 fn forward_kl_has_it_towards_samples() {
     let student = uniform(8, ROWS * VOCAB_SIZE);
-    let targets = in_64_bits(sampled_rows(ROWS, VOCAB_SIZE).targets(VOCAB_SIZE));
+    let targets = sampled_rows(ROWS, VOCAB_SIZE).targets(VOCAB_SIZE);
     for loss in losses(Divergence::ForwardKl {}) {
         has_its_gradient(&format!("{loss:?}"), &student, |logits| loss.sparse(double(logits, ROWS), &targets));
     }
-}
-
-fn in_64_bits(targets: SparseTargets) -> SparseTargets {
-    use burn::tensor::FloatDType::F64;
-    let SparseTargets { ids, log_probabilities, ghost } = targets;
-    SparseTargets { ids, log_probabilities: log_probabilities.cast(F64), ghost: ghost.map(|ghost| ghost.cast(F64)) }
 }
 
 /// The negative control: forward KL's gradient beside reverse KL's value.

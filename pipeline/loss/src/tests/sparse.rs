@@ -5,32 +5,17 @@ use limbeck_config::Divergence;
 use limbeck_kernels::{Precision, loss_head};
 
 use super::{all_divergences, at, seen, single, uniform};
-use crate::{LossError, SparseRows, SparseTargets, cross_entropy};
+use crate::{LossError, SparseTargets, cross_entropy};
 
-/// [`SparseRows`] that own what they point to.
-pub(super) struct Rows {
-    offsets: Vec<usize>,
-    ids: Vec<u32>,
-    log_probabilities: Vec<f32>,
-    ghost: Option<Vec<f32>>,
-}
+pub(super) use crate::SparseRows as Rows;
 
 impl Rows {
-    fn view(&self) -> SparseRows<'_> {
-        SparseRows {
-            offsets: &self.offsets,
-            ids: &self.ids,
-            log_probabilities: &self.log_probabilities,
-            ghost: self.ghost.as_deref(),
-        }
-    }
-
     pub(super) fn targets(&self, vocab_size: usize) -> SparseTargets {
         self.refusal(vocab_size).expect("the rows are distributions")
     }
 
     fn refusal(&self, vocab_size: usize) -> Result<SparseTargets, LossError> {
-        SparseTargets::new(self.view(), vocab_size, &Device::flex())
+        SparseTargets::new(self.clone(), vocab_size)
     }
 }
 
