@@ -13,7 +13,7 @@ use limbeck_train::{AdamW, Ending, NextToken, Objective, OnPolicy, Progress, Run
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
 use crate::interrupt::Interrupt;
-use crate::{check, device, prune, source, tokenised};
+use crate::{check, device, fake_quant, prune, source, tokenised};
 
 /// One kind of training.
 pub struct Stage<'a> {
@@ -70,6 +70,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let precision = device::precision(config.train.precision, &device)?;
     config.train.precision = Some(precision);
     let mut start = start(&config, &device)?;
+    let fake_quant = fake_quant::checked(config.train.fake_quant, &start.model, &device)?;
     let train = tokenised::open(&config, &config.data.train, &start.tokenizer)?;
     let Goal { objective, on_policy, teacher } = (stage.goal)(&config, &start.tokenizer, &train, &device)?;
     let valid = match &config.data.valid[..] {
@@ -78,7 +79,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     };
     let toml = to_toml(&config).map_err(Failure::usage)?;
     let Some(directory) = directory else {
-        let model = start.model.with_precision(device::of_products(precision));
+        let model = start.model.with_precision(device::of_products(precision)).with_fake_quant(fake_quant);
         check::print(&config, &toml, model, objective.as_ref(), on_policy.as_ref(), &train)?;
         return Ok(Completion::Complete { path: None });
     };
@@ -107,7 +108,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         (start.model, report) = (model, Some(cut));
     }
     let (mut trainer, done) = trainer(&config, start.model, resumed.as_ref(), &device)?;
-    trainer.model = trainer.model.with_precision(device::of_products(precision));
+    trainer.model = trainer.model.with_precision(device::of_products(precision)).with_fake_quant(fake_quant);
     let progress =
         Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
     // From here on the directory holds a run, so everything that can be refused was.
@@ -155,7 +156,7 @@ fn start(config: &TrainingConfig, inner: &Device) -> Result<Start, Failure> {
     let named = config.data.tokenizer.as_deref().map(|path| source::tokenizer("data.tokenizer", path)).transpose()?;
     match (&config.start, &config.model, named) {
         (StartSection::Checkpoint { from }, _, named) => {
-            let source = source::open("start.from", from, device)?;
+            let source = source::open_masters("start.from", from, device)?;
             source.check_length("start.from", config.data.sequence_length)?;
             if let Some(named) = named {
                 named

@@ -41,6 +41,7 @@ mod conform;
 mod data;
 mod document;
 mod export;
+mod fake_quant;
 mod generate;
 mod load;
 mod model;
@@ -63,7 +64,8 @@ mod weights;
 
 pub use capture::{CaptureSection, LogitsCodec, TeacherSection};
 pub use data::{DataEntry, DataKind, DataSection};
-pub use export::{ExportConfig, ExportFormat, ExportSection};
+pub use export::{ExportConfig, ExportFormat, ExportSection, ImportanceSection};
+pub use fake_quant::{ActivationGrid, EmbeddingGrid, FakeQuantSection, WeightGrid};
 pub use generate::GenerateSection;
 pub use load::{StageConfig, load, load_training, to_toml};
 pub use model::{Architecture, ModelConfig, ModelSection};

@@ -58,23 +58,25 @@ impl Trainer {
         Ok((self, report))
     }
 
-    /// Gradients of the mean loss over all micro-batches, the sum of the losses, and the target tokens.
+    /// Gradients of the mean loss over all micro-batches, the sum of the losses, and the target tokens. With fake quantisation
+    /// they are taken where the weights on the grid are, and are gradients for the masters.
     ///
     /// # Errors
-    /// Those of the objective.
+    /// Those of the objective, and a weight that the grid cannot hold.
     pub fn gradients(
         &self,
         objective: &dyn Objective,
         micro_batches: &[Batch],
     ) -> Result<(GradientsParams, Option<Tensor<1>>, usize), TrainError> {
+        let model = self.model.on_grid()?;
         let target_tokens: usize = micro_batches.iter().map(Batch::target_tokens).sum();
         let mut accumulator = GradientsAccumulator::new();
         let mut loss_sum: Option<Tensor<1>> = None;
         for batch in micro_batches.iter().filter(|batch| batch.target_tokens() > 0) {
-            let loss = objective.loss(&self.model, batch)?;
+            let loss = objective.loss(&model, batch)?;
             loss_sum = Some(loss_sum.map_or(loss.loss_sum.clone(), |sum| sum + loss.loss_sum));
             let mean = loss.surrogate / target_tokens as f32;
-            accumulator.accumulate(&self.model, GradientsParams::from_grads(mean.backward(), &self.model));
+            accumulator.accumulate(&model, GradientsParams::from_grads(mean.backward(), &model));
         }
         Ok((accumulator.grads(), loss_sum, target_tokens))
     }
