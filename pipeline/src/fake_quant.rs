@@ -43,7 +43,9 @@ pub fn checked(
     if int8 {
         eprintln!("fake quant: what matrices in blocks of 32 read is rounded to 8 bits");
     }
-    eprintln!("fake quant: held-out losses are those of the rounded weights; checkpoints hold what they are rounded from");
+    eprintln!(
+        "fake quant: held-out losses are those of the rounded weights; checkpoints hold what they are rounded from"
+    );
     Ok(Some(section))
 }
 

@@ -111,8 +111,7 @@ impl fmt::Display for Stored {
 mod tests {
     use super::*;
 
-    const MIX: Recipe =
-        Recipe { blocks: Grid::Q4K, sensitive: Grid::Q6K, embedding: Grid::Q4K, output: Grid::Q6K };
+    const MIX: Recipe = Recipe { blocks: Grid::Q4K, sensitive: Grid::Q6K, embedding: Grid::Q4K, output: Grid::Q6K };
 
     /// The blocks whose down projection has 6 bits in files that llama.cpp's own quantizer made of models with as many.
     #[test]

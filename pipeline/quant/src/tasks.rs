@@ -27,7 +27,11 @@ where
 }
 
 /// `convert` of pieces of `source`, each a multiple of `unit` long, side by side.
-pub(crate) fn shared<Source, Target>(source: &[Source], unit: usize, convert: impl Fn(&[Source]) -> Vec<Target> + Send + Sync) -> Vec<Target>
+pub(crate) fn shared<Source, Target>(
+    source: &[Source],
+    unit: usize,
+    convert: impl Fn(&[Source]) -> Vec<Target> + Send + Sync,
+) -> Vec<Target>
 where
     Source: Sync,
     Target: Clone + Send,

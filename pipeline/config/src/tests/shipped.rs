@@ -69,7 +69,10 @@ fn every_key_of_a_shipped_config_has_a_comment() {
 fn every_key_of_a_stage_is_in_its_shipped_configs() {
     let sections: [(&str, &[&str]); 5] = [
         ("prepare", &["run", "corpus", "data.train.0", "tokenizer"]),
-        ("pretrain", &["run", "data", "data.train.0", "start", "model", "train", "train.fake_quant", "optimizer", "schedule"]),
+        (
+            "pretrain",
+            &["run", "data", "data.train.0", "start", "model", "train", "train.fake_quant", "optimizer", "schedule"],
+        ),
         ("sft", &["run", "data", "data.train.0", "start", "train", "train.fake_quant", "optimizer", "schedule"]),
         (
             "distill",
