@@ -105,17 +105,16 @@ class Experiment:
 
     def arms(self, seed):
         full = self.full(seed)
-        grid = {"train.fake_quant": self.arguments.fake_quant}
-        towards = {"teacher.from": full, "distill.ce_weight": 0.0}
-        distilled = self.tuned("distilled", full, seed, grid | towards)
-        plain = self.tuned("plain", full, seed, grid)
         files = self.exported("full", seed, full, ["gguf_f32", "gguf_q4_0"])
         data = '[{path="data/tiny/train.parquet"}]'
         weighted = self.exported("importance", seed, full, ["gguf_q4_0"], {"export.importance": f"{{data={data}}}"})
         self.score("full", seed, files / "model-f32.gguf")
         self.score("rounded", seed, files / "model-q4_0.gguf")
         self.score("importance", seed, weighted / "model-q4_0.gguf")
-        for name, checkpoint in [("distilled", distilled), ("plain", plain)]:
+        grid = {"train.fake_quant": self.arguments.fake_quant}
+        towards = {"teacher.from": full, "distill.ce_weight": 0.0}
+        for name, more in [("distilled", grid | towards), ("plain", grid)]:
+            checkpoint = self.tuned(name, full, seed, more)
             self.score(name, seed, self.exported(name, seed, checkpoint, ["gguf_q4_0"]) / "model-q4_0.gguf")
         continued = self.tuned("continued", full, seed, {})
         files = self.exported("continued", seed, continued, ["gguf_f32", "gguf_q4_0"])
