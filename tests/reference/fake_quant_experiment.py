@@ -2,7 +2,7 @@
 """Does training on the grid of Q4_0 recover what rounding afterwards loses? Scored by llama.cpp.
 
     cargo build --release
-    python3 tests/reference/fake_quant_experiment.py --binaries target/release --work /tmp/fake-quant [--seeds 3]
+    python3 tests/reference/fake_quant_experiment.py --binaries target/release --work fake-quant [--seeds 3] [--documents 12]
 
 Needs what score_gguf.py needs. Everything is in --work and is found again: stopped at any time, the same command goes on.
 
