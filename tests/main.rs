@@ -12,6 +12,8 @@ mod bench;
 mod clients;
 /// Whether distilling helps: minutes each, by hand.
 mod experiments;
+/// Training on the grid of an export.
+mod fake_quant;
 /// The report of `distill`.
 mod gap;
 /// The key-value cache gives what the full forward pass gives.

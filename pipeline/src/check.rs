@@ -33,6 +33,9 @@ pub fn print(
         trainer = trainer.step(objective.as_ref(), &micro_batches, step + 1, 0.0).map_err(Failure::usage)?.0;
         seconds = seconds.min(started.elapsed().as_secs_f64());
     }
+    let started = Instant::now();
+    trainer.model.on_grid().map_err(Failure::usage)?;
+    let rounding = started.elapsed().as_secs_f64();
     let mut total = seconds * config.max_steps() as f64;
     let mut sampling = None;
     if let Some(on_policy) = on_policy {
@@ -56,6 +59,10 @@ pub fn print(
     row("tokens in all", (config.max_steps() * config.train.tokens_per_step as u64).to_string());
     row("memory, predicted", format!("{:.0} MB", memory_bytes(&shape, config) / 1e6));
     row("time, predicted", format!("{total:.0} s ({seconds:.3} s a step, measured)"));
+    if config.train.fake_quant.is_some() {
+        let share = 100.0 * rounding / seconds;
+        row("of it, fake quant", format!("{rounding:.3} s a step, measured ({share:.1} %)"));
+    }
     if let Some(sampling) = sampling {
         row("on own samples", sampling);
     }
@@ -65,11 +72,12 @@ pub fn print(
     Ok(())
 }
 
-/// Weights, gradients and two moments in 32 bits, and what the backward pass keeps of a micro-batch: for each block and
+/// Weights, gradients and two moments in 32 bits, the weights on a grid besides where there is one, and what the backward pass keeps of a micro-batch: for each block and
 /// token four vectors of the hidden size, the heads before and behind attention, and three vectors of the feed-forward
 /// size, plus the loss head's chunk and a block's gradients.
 fn memory_bytes(shape: &ModelConfig, config: &TrainingConfig) -> f64 {
-    let state = 4 * shape.parameter_count();
+    let copies = if config.train.fake_quant.is_some() { 5 } else { 4 };
+    let state = copies * shape.parameter_count();
     let tokens = config.micro_batch_size() * config.data.sequence_length;
     let heads = shape.num_attention_heads * shape.head_dim + 2 * shape.num_key_value_heads * shape.head_dim;
     let vectors =

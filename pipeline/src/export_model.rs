@@ -7,13 +7,14 @@ use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use clap::Args;
 use limbeck_checkpoint::{Parent, write_atomically};
-use limbeck_config::{ExportConfig, ExportFormat, load, to_toml};
+use limbeck_config::{ExportConfig, ExportFormat, ImportanceSection, load, to_toml};
 use limbeck_export::{Agreement, GgufType, compare, write_gguf};
-use limbeck_model::{TokenIds, Transformer, parameters, write_directory};
+use limbeck_model::{TokenIds, Transformer, write_directory};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::ConfigArgs;
 use crate::device::{self, DeviceChoice};
+use crate::export_weights::ExportWeights;
 use crate::failure::{Completion, Failure};
 use crate::output;
 use crate::source::{self, Source};
@@ -47,6 +48,9 @@ pub struct ExportArgs {
 pub struct ExportRecord {
     /// The checkpoint.
     pub source: Parent,
+    /// What the columns of its matrices mattered by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<ImportanceSection>,
     /// What was written.
     pub files: BTreeMap<String, ExportedFile>,
 }
@@ -73,7 +77,8 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
     let config: ExportConfig = load(&args.config.config, &args.config.set).map_err(Failure::usage)?;
     let out = args.out.clone().unwrap_or_else(|| run_directory(&config.run.name, "export"));
     let device = device::open(args.device)?;
-    let source = source::open("export.from", &config.export.from, &device)?;
+    let source = source::open_masters("export.from", &config.export.from, &device)?;
+    let weights = ExportWeights::of(&source, &config)?;
     if args.check {
         output::line(to_toml(&config).map_err(Failure::usage)?)?;
         return Ok(Completion::Complete { path: None });
@@ -85,7 +90,7 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
     if record.is_some_and(|record| record.is_whole(&out)) {
         eprintln!("export-model: already complete");
     } else {
-        export(&config, &source, &out, &device).map_err(Failure::run)?;
+        export(&config, &weights, &out, &device).map_err(Failure::run)?;
     }
     Ok(Completion::Complete { path: Some(out) })
 }
@@ -105,6 +110,9 @@ fn refuse_another(record: &ExportRecord, config: &ExportConfig, source: &Source,
     let problem = match missing {
         _ if record.source.hash != source.parent.hash => format!("`{out}` already holds the export of `{of}`"),
         Some(format) => format!("`{out}` already holds an export of `{of}` without `{}`", format.name()),
+        None if record.importance != config.export.importance => {
+            format!("`{out}` already holds an export of `{of}` with another export.importance")
+        }
         None => return Ok(()),
     };
     Err(Failure::usage(anyhow!("{problem}; hint: remove it, or give another --out")))
@@ -126,15 +134,16 @@ pub fn record(out: &Path) -> Result<Option<ExportRecord>, Failure> {
     record.map(Some).map_err(Failure::usage)
 }
 
-fn export(config: &ExportConfig, source: &Source, out: &Path, device: &Device) -> anyhow::Result<()> {
+fn export(config: &ExportConfig, weights: &ExportWeights, out: &Path, device: &Device) -> anyhow::Result<()> {
+    let source = weights.source();
     std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
-    let probe = Probe::of(&source.model);
+    let probe = Probe::of(weights.model());
     let mut files = BTreeMap::new();
     for format in &config.export.formats {
         let name = format.name();
         let path = out.join(file_name(*format));
         let reopened =
-            write(*format, source, &path, device).with_context(|| format!("{name}: `{}`", path.display()))?;
+            write(*format, weights, &path, device).with_context(|| format!("{name}: `{}`", path.display()))?;
         let Agreement { relative_error, kl_nats } = probe.agreement(&reopened);
         // NaN is not below the limit either.
         let agrees = relative_error <= tolerance(*format);
@@ -151,9 +160,12 @@ fn export(config: &ExportConfig, source: &Source, out: &Path, device: &Device) -
             "{name}: {} · {bytes} bytes · logits within {relative_error:.1e} · KL {kl_nats:.1e} nats",
             path.display()
         );
+        if let Some(kept) = weights.kept_in(&reopened) {
+            eprintln!("{name}: {kept}");
+        }
         files.insert(name.to_owned(), ExportedFile { path: file_name(*format).into(), bytes, relative_error, kl_nats });
     }
-    let record = ExportRecord { source: source.parent.clone(), files };
+    let record = ExportRecord { source: source.parent.clone(), importance: config.export.importance.clone(), files };
     write_atomically(&out.join(RECORD), serde_json::to_vec_pretty(&record)?)?;
     Ok(())
 }
@@ -184,10 +196,11 @@ fn tolerance(format: ExportFormat) -> f64 {
 }
 
 /// Writes the format and opens it again.
-fn write(format: ExportFormat, source: &Source, path: &Path, device: &Device) -> anyhow::Result<Transformer> {
+fn write(format: ExportFormat, weights: &ExportWeights, path: &Path, device: &Device) -> anyhow::Result<Transformer> {
+    let source = weights.source();
     let kind = match format {
         ExportFormat::HuggingFace => {
-            write_hugging_face(source, path)?;
+            write_hugging_face(source, weights.model(), path)?;
             return source::model_at(path, device);
         }
         ExportFormat::GgufF32 => GgufType::F32,
@@ -198,8 +211,9 @@ fn write(format: ExportFormat, source: &Source, path: &Path, device: &Device) ->
         ExportFormat::GgufQ4KM => GgufType::Q4KM,
         ExportFormat::GgufQ4_0 => GgufType::Q4_0,
     };
+    let (tensors, storage) = weights.stored_as(kind);
     let report = with_tokenizer_files(source, path, |files| {
-        Ok(write_gguf(path, source.model.config(), &parameters(&source.model), files, kind)?)
+        Ok(write_gguf(path, source.model.config(), &tensors, files, storage)?)
     })?;
     for note in report.notes.iter().cloned().chain(report.fallbacks.iter().map(ToString::to_string)) {
         eprintln!("note: {note}");
@@ -225,7 +239,7 @@ fn with_tokenizer_files<T>(
 }
 
 /// Files first under another name, so that a directory of this name is whole.
-fn write_hugging_face(source: &Source, path: &Path) -> anyhow::Result<()> {
+fn write_hugging_face(source: &Source, model: &Transformer, path: &Path) -> anyhow::Result<()> {
     let temporary = path.with_extension("tmp");
     for stale in [&temporary, path] {
         if stale.exists() {
@@ -235,7 +249,7 @@ fn write_hugging_face(source: &Source, path: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(&temporary)?;
     let tokenizer = &source.tokenizer;
     let ids = TokenIds { end: tokenizer.stop_ids(), padding: tokenizer.end_of_text() };
-    write_directory(&source.model, &ids, &temporary)?;
+    write_directory(model, &ids, &temporary)?;
     tokenizer.save(&temporary)?;
     Ok(std::fs::rename(&temporary, path)?)
 }

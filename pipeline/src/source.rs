@@ -42,11 +42,22 @@ impl Source {
 }
 
 /// Loads a step directory, a run directory's newest valid step, a Hugging Face directory, or a GGUF file. `key` is what
-/// named it.
+/// named it. A model that was trained on the grid of an export has its weights there.
 ///
 /// # Errors
 /// If nothing valid is there, or its tokenizer has more entries than the model has rows.
 pub fn open(key: &str, path: &Path, device: &Device) -> Result<Source, Failure> {
+    let source = open_masters(key, path, device)?;
+    let on_grid = source.model.on_grid().with_context(|| format!("{key} is `{}`", path.display()));
+    Ok(Source { model: on_grid.map_err(Failure::usage)?, ..source })
+}
+
+/// [`open`], for what trains on or exports: a model that was trained on the grid of an export has the masters of its
+/// weights.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_masters(key: &str, path: &Path, device: &Device) -> Result<Source, Failure> {
     let load = || -> anyhow::Result<Source> {
         let path = found(path)?;
         let tokenizer = tokenizer_at(&path)?;

@@ -16,7 +16,7 @@ use limbeck_train::{
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
 use crate::interrupt::Interrupt;
-use crate::{check, device, prune, source, tokenised};
+use crate::{check, device, fake_quant, prune, source, tokenised};
 
 /// One kind of training.
 pub struct Stage<'a> {
@@ -82,6 +82,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let precision = device::precision(config.train.precision, &device)?;
     config.train.precision = Some(precision);
     let mut start = start(&config, &device)?;
+    let fake_quant = fake_quant::checked(config.train.fake_quant, &start.model, &device)?;
     let train = tokenised::open(&config, &config.data.train, &start.tokenizer)?;
     let goal = (stage.goal)(&config, start.model.config(), &start.tokenizer, &train, &device)?;
     let valid = match &config.data.valid[..] {
@@ -90,7 +91,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     };
     let toml = to_toml(&config).map_err(Failure::usage)?;
     let Some(directory) = directory else {
-        let model = start.model.with_precision(device::of_products(precision));
+        let model = start.model.with_precision(device::of_products(precision)).with_fake_quant(fake_quant);
         check::print(&config, &toml, model, goal, &train)?;
         return Ok(Completion::Complete { path: None });
     };
@@ -120,7 +121,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
         (start.model, report) = (model, Some(cut));
     }
     let (mut trainer, done) = trainer(&config, start.model, alignment, resumed.as_ref(), &device)?;
-    trainer.model = trainer.model.with_precision(device::of_products(precision));
+    trainer.model = trainer.model.with_precision(device::of_products(precision)).with_fake_quant(fake_quant);
     let progress =
         Progress::open(args.display(), stage.kind.name(), done, config.max_steps()).map_err(Failure::usage)?;
     // From here on the directory holds a run, so everything that can be refused was.
@@ -168,7 +169,7 @@ fn start(config: &TrainingConfig, inner: &Device) -> Result<Start, Failure> {
     let named = config.data.tokenizer.as_deref().map(|path| source::tokenizer("data.tokenizer", path)).transpose()?;
     match (&config.start, &config.model, named) {
         (StartSection::Checkpoint { from }, _, named) => {
-            let source = source::open("start.from", from, device)?;
+            let source = source::open_masters("start.from", from, device)?;
             source.check_length("start.from", config.data.sequence_length)?;
             if let Some(named) = named {
                 named

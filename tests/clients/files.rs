@@ -79,7 +79,13 @@ fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
     let from = format!("export.from={step}");
     let formats = "hugging_face gguf_f32 gguf_f16 gguf_q8_0 gguf_q6_k gguf_q5_k_m gguf_q4_k_m gguf_q4_0";
     let formats = format!("export.formats={:?}", formats.split(' ').collect::<Vec<_>>());
-    let export = stage(&project, "export-model", &[from, formats], &["--device", "cpu"])?;
+    let mut export = vec![from, formats];
+    if architecture == Architecture::Llama {
+        // Q4_0 and K-quants by an importance matrix: other blocks, of the same format.
+        let data = "data=[{path=\"data/tiny/train.parquet\"}]";
+        export.push(format!("export.importance={{{data}, calibration_tokens=4096}}"));
+    }
+    let export = stage(&project, "export-model", &export, &["--device", "cpu"])?;
     let root = project.root().to_owned();
     let files = Files { step: root.join(step), export: root.join(export), root };
     write_expected(&files)?;

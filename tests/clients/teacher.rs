@@ -80,7 +80,8 @@ fn every_pre_tokenizer_cuts_as_llama_cpp_cuts() -> anyhow::Result<()> {
         metadata.insert("tokenizer.ggml.pre".to_owned(), Value::String(pre.to_owned()));
         let tensors = file.tensors.iter().map(|(name, info)| {
             let TensorType::Grid(grid) = info.kind else { anyhow::bail!("{name} has an unknown type") };
-            Ok(TensorSource { name: name.clone(), shape: info.shape.clone(), grid, values: file.tensor(name)?.into() })
+            let (shape, values) = (info.shape.clone(), file.tensor(name)?.into());
+            Ok(TensorSource { name: name.clone(), shape, grid, values, importance: None })
         });
         let tensors: Vec<TensorSource<'_>> = tensors.collect::<anyhow::Result<_>>()?;
         write_container(&named, &metadata.into_iter().collect::<Vec<_>>(), &tensors)?;

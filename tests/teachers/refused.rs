@@ -78,7 +78,8 @@ fn gguf_files_are_refused_by_key() -> anyhow::Result<()> {
         .iter()
         .map(|(name, info)| {
             let TensorType::Grid(grid) = info.kind else { anyhow::bail!("{name} has an unknown type") };
-            Ok(TensorSource { name: name.clone(), shape: info.shape.clone(), grid, values: file.tensor(name)?.into() })
+            let (shape, values) = (info.shape.clone(), file.tensor(name)?.into());
+            Ok(TensorSource { name: name.clone(), shape, grid, values, importance: None })
         })
         .collect::<anyhow::Result<_>>()?;
     let text = |text: &str| Value::String(text.to_owned());

@@ -67,7 +67,7 @@ fn one() -> f64 {
     1.0
 }
 
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     "data/cache".into()
 }
 

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::{DataEntry, cache, check_entries};
 use crate::load::StageConfig;
 use crate::problem::Problem;
+use crate::rules;
 use crate::run::RunSection;
 use crate::weights::check_directory;
 
@@ -39,6 +41,48 @@ pub struct ExportSection {
     pub from: PathBuf,
     /// What is written.
     pub formats: Vec<ExportFormat>,
+    /// What the columns of the matrices matter, for the formats that can use it; default: all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub importance: Option<ImportanceSection>,
+}
+
+/// `[export.importance]`: calibration data, over which the mean square of every matrix' input is taken.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportanceSection {
+    /// Texts and chats, in the shares of their weights.
+    pub data: Vec<DataEntry>,
+    /// How much of them, in tokens, padding included, rounded up to whole rows.
+    #[serde(default = "calibration_tokens")]
+    pub calibration_tokens: usize,
+    /// Tokens in a row; default: 512, or the model's longest sequence if that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence_length: Option<usize>,
+    /// Directory of the tokenised shards.
+    #[serde(default = "cache")]
+    pub cache: PathBuf,
+}
+
+fn calibration_tokens() -> usize {
+    65_536
+}
+
+impl ImportanceSection {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        let key = "export.importance";
+        if self.data.is_empty() {
+            problems.push(
+                Problem::missing(format!("{key}.data"), "must have at least one entry")
+                    .hint(format!("add [[{key}.data]] with a `path`, or leave [{key}] out")),
+            );
+        }
+        check_entries(&format!("{key}.data"), &self.data, problems);
+        rules::at_least(problems, &format!("{key}.calibration_tokens"), self.calibration_tokens as u64, 1);
+        if let Some(length) = self.sequence_length {
+            rules::at_least(problems, &format!("{key}.sequence_length"), length as u64, 2);
+        }
+        rules::not_empty(problems, &format!("{key}.cache"), &self.cache.to_string_lossy(), "data/cache");
+    }
 }
 
 /// `export-model`.
@@ -52,6 +96,14 @@ pub struct ExportConfig {
 }
 
 impl ExportFormat {
+    /// Whether its blocks can be of the least error weighted with an importance: llama.cpp's quantizer ignores one for the others.
+    pub fn uses_importance(self) -> bool {
+        match self {
+            Self::HuggingFace | Self::GgufF32 | Self::GgufF16 | Self::GgufQ8_0 => false,
+            Self::GgufQ6K | Self::GgufQ5KM | Self::GgufQ4KM | Self::GgufQ4_0 => true,
+        }
+    }
+
     /// The word in a config.
     pub fn name(self) -> &'static str {
         match self {
@@ -72,6 +124,9 @@ impl StageConfig for ExportConfig {
         let mut problems = Vec::new();
         self.run.check(&mut problems);
         check_directory("export.from", &self.export.from, &mut problems);
+        if let Some(importance) = &self.export.importance {
+            importance.check(&mut problems);
+        }
         let formats = &self.export.formats;
         if formats.is_empty() {
             problems.push(

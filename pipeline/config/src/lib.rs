@@ -41,6 +41,7 @@ mod conform;
 mod data;
 mod document;
 mod export;
+mod fake_quant;
 mod generate;
 mod hidden;
 mod load;
@@ -64,7 +65,8 @@ mod weights;
 
 pub use capture::{CaptureSection, LogitsCodec, TeacherSection};
 pub use data::{DataEntry, DataKind, DataSection};
-pub use export::{ExportConfig, ExportFormat, ExportSection};
+pub use export::{ExportConfig, ExportFormat, ExportSection, ImportanceSection};
+pub use fake_quant::{ActivationGrid, EmbeddingGrid, FakeQuantSection, WeightGrid};
 pub use generate::GenerateSection;
 pub use hidden::{HiddenDistance, HiddenSection};
 pub use load::{StageConfig, load, load_training, to_toml};

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::{CaptureSection, TeacherSection};
 use crate::data::DataSection;
+use crate::fake_quant::FakeQuantSection;
 use crate::generate::GenerateSection;
 use crate::model::ModelSection;
 use crate::on_policy::OnPolicySection;
@@ -51,6 +52,9 @@ pub struct TrainSection {
     /// Arithmetic; default: `bf16` where the device multiplies it faster, else `fp32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// Trains on the number grid of an export; default: on 32-bit weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fake_quant: Option<FakeQuantSection>,
     /// Steps between two rows of `metrics.jsonl`.
     #[serde(default = "one_step")]
     pub log_every: u64,

@@ -12,4 +12,4 @@ pub mod gguf;
 
 pub use check::{Agreement, compare};
 pub use error::ExportError;
-pub use gguf::{GgufReport, GgufType, read_gguf, read_gguf_tokenizer, write_gguf};
+pub use gguf::{GgufReport, GgufType, Importance, Storage, read_gguf, read_gguf_tokenizer, write_gguf};

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
-    AttentionPlan, HeadLayout, HeadNorms, KeyValueCache, Precision, add_bias, linear_add, linears, rotary_attention,
-    swiglu_composed, swiglu_linear_add,
+    AttentionPlan, HeadLayout, HeadNorms, KeyValueCache, Precision, add_bias, int8_rounded, linear_add, linears,
+    rotary_attention, swiglu_composed, swiglu_linear_add,
 };
 
 use crate::cache::CachedPass;
@@ -56,12 +56,13 @@ impl Attention {
 
     /// `residual` plus attention over `input`, every token of the batch at once: `[rows, tokens, hidden_size]`.
     fn forward(&self, residual: Tensor<3>, input: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        linear_add(residual, self.attended(input, pass), self.o_proj.weight.val(), pass.precision)
+        let arithmetic = Arithmetic::from(pass);
+        linear_add(residual, arithmetic.input(self.attended(input, pass)), self.o_proj.weight.val(), pass.precision)
     }
 
     /// What the heads give to `o_proj`: `[rows, tokens, num_attention_heads * head_dim]`.
     fn attended(&self, input: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let projected = self.project(input, pass.precision);
+        let projected = self.project(input, Arithmetic::from(pass));
         rotary_attention(projected, self.norms(), self.layout, &pass.plan, pass.precision)
     }
 
@@ -73,15 +74,17 @@ impl Attention {
         cache: &mut KeyValueCache,
         pass: &CachedPass,
     ) -> Tensor<3> {
-        let projected = self.project(input, pass.precision);
+        let arithmetic = Arithmetic::from(pass);
+        let projected = self.project(input, arithmetic);
         let attended = cache.attend(projected, self.norms(), self.layout, &pass.plan);
-        linear_add(residual, attended, self.o_proj.weight.val(), pass.precision)
+        linear_add(residual, arithmetic.input(attended), self.o_proj.weight.val(), pass.precision)
     }
 
     /// The heads of queries, keys and values side by side, see [`rotary_attention`].
-    fn project(&self, input: Tensor<3>, precision: Precision) -> Tensor<3> {
+    fn project(&self, input: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {
         let layers = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let projected = linears(input, layers.map(|layer| layer.weight.val()), precision);
+        let weights = layers.map(|layer| layer.weight.val());
+        let projected = linears(arithmetic.input(input), weights, arithmetic.precision);
         match layers.map(|layer| layer.bias.as_ref().map(|bias| bias.val())) {
             [Some(query), Some(key), Some(value)] => add_bias(projected, Tensor::cat(vec![query, key, value], 0)),
             _ => projected,
@@ -99,6 +102,34 @@ impl Attention {
 pub(crate) struct Pass {
     pub(crate) plan: AttentionPlan,
     pub(crate) precision: Precision,
+    /// Whether the inputs of matrices are rounded to 8 bits.
+    pub(crate) int8_inputs: bool,
+}
+
+/// How a block multiplies.
+#[derive(Clone, Copy)]
+struct Arithmetic {
+    precision: Precision,
+    int8_inputs: bool,
+}
+
+impl From<&Pass> for Arithmetic {
+    fn from(pass: &Pass) -> Self {
+        Self { precision: pass.precision, int8_inputs: pass.int8_inputs }
+    }
+}
+
+impl From<&CachedPass> for Arithmetic {
+    fn from(pass: &CachedPass) -> Self {
+        Self { precision: pass.precision, int8_inputs: pass.int8_inputs }
+    }
+}
+
+impl Arithmetic {
+    /// What a matrix reads.
+    fn input(self, input: Tensor<3>) -> Tensor<3> {
+        if self.int8_inputs { int8_rounded(input) } else { input }
+    }
 }
 
 /// The gated feed-forward layer.
@@ -119,13 +150,20 @@ impl FeedForward {
     }
 
     /// `residual` plus the layer's output.
-    fn forward(&self, residual: Tensor<3>, input: Tensor<3>, precision: Precision) -> Tensor<3> {
-        swiglu_linear_add(residual, self.gate_up(input, precision), self.down_proj.weight.val(), precision)
+    fn forward(&self, residual: Tensor<3>, input: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {
+        let (gate_up, weight) = (self.gate_up(input, arithmetic), self.down_proj.weight.val());
+        if arithmetic.int8_inputs {
+            // The fused operator makes the input of `down_proj` itself, where it cannot be rounded.
+            let input = arithmetic.input(swiglu_composed(gate_up));
+            return linear_add(residual, input, weight, arithmetic.precision);
+        }
+        swiglu_linear_add(residual, gate_up, weight, arithmetic.precision)
     }
 
     /// Gates and their factors side by side: `[rows, tokens, 2 * intermediate_size]`.
-    fn gate_up(&self, input: Tensor<3>, precision: Precision) -> Tensor<3> {
-        linears(input, [&self.gate_proj, &self.up_proj].map(|layer| layer.weight.val()), precision)
+    fn gate_up(&self, input: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {
+        let weights = [&self.gate_proj, &self.up_proj].map(|layer| layer.weight.val());
+        linears(arithmetic.input(input), weights, arithmetic.precision)
     }
 }
 
@@ -152,29 +190,32 @@ impl Block {
     /// `[rows, tokens, hidden_size]` to the same.
     pub(crate) fn forward(&self, hidden: Tensor<3>, pass: &Pass) -> Tensor<3> {
         let normed = self.input_layernorm.forward(hidden.clone());
-        self.feed_forward(self.self_attn.forward(hidden, normed, pass), pass.precision)
+        self.feed_forward(self.self_attn.forward(hidden, normed, pass), pass.into())
     }
 
     /// [`Block::forward`], with what its matrices read on the way.
     pub(crate) fn trace(&self, hidden: Tensor<3>, pass: &Pass) -> (Tensor<3>, TracedBlock) {
-        let precision = pass.precision;
+        let arithmetic = Arithmetic::from(pass);
+        let product = |residual, input: &Tensor<3>, layer: &Linear| {
+            linear_add(residual, arithmetic.input(input.clone()), layer.weight.val(), pass.precision)
+        };
         let attention = TracedNorm::of(&self.input_layernorm, hidden.clone());
         let heads = self.self_attn.attended(attention.after.clone(), pass);
-        let hidden = linear_add(hidden, heads.clone(), self.self_attn.o_proj.weight.val(), precision);
+        let hidden = product(hidden, &heads, &self.self_attn.o_proj);
         let feed_forward = TracedNorm::of(&self.post_attention_layernorm, hidden.clone());
-        let neurons = swiglu_composed(self.mlp.gate_up(feed_forward.after.clone(), precision));
-        let hidden = linear_add(hidden, neurons.clone(), self.mlp.down_proj.weight.val(), precision);
+        let neurons = swiglu_composed(self.mlp.gate_up(feed_forward.after.clone(), arithmetic));
+        let hidden = product(hidden, &neurons, &self.mlp.down_proj);
         (hidden, TracedBlock { attention, heads, feed_forward, neurons })
     }
 
     /// [`Block::forward`] for the tokens that follow those in `cache`.
     pub(crate) fn forward_cached(&self, hidden: Tensor<3>, cache: &mut KeyValueCache, pass: &CachedPass) -> Tensor<3> {
         let normed = self.input_layernorm.forward(hidden.clone());
-        self.feed_forward(self.self_attn.forward_cached(hidden, normed, cache, pass), pass.precision)
+        self.feed_forward(self.self_attn.forward_cached(hidden, normed, cache, pass), pass.into())
     }
 
-    fn feed_forward(&self, hidden: Tensor<3>, precision: Precision) -> Tensor<3> {
+    fn feed_forward(&self, hidden: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {
         let normed = self.post_attention_layernorm.forward(hidden.clone());
-        self.mlp.forward(hidden, normed, precision)
+        self.mlp.forward(hidden, normed, arithmetic)
     }
 }

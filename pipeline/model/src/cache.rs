@@ -18,6 +18,8 @@ pub(crate) struct Cache {
 pub(crate) struct CachedPass {
     pub(crate) plan: CachePlan,
     pub(crate) precision: Precision,
+    /// Whether the inputs of matrices are rounded to 8 bits.
+    pub(crate) int8_inputs: bool,
 }
 
 impl Cache {
@@ -34,10 +36,11 @@ impl Cache {
     }
 
     /// The pass over the next `tokens` columns, which are then taken as read.
-    pub(crate) fn advance(&mut self, tokens: usize, precision: Precision) -> CachedPass {
+    pub(crate) fn advance(&mut self, tokens: usize, precision: Precision, int8_inputs: bool) -> CachedPass {
         let start = self.columns;
         self.columns += tokens;
-        CachedPass { plan: CachePlan::new(&self.left_padding, start, tokens, &self.angles), precision }
+        let plan = CachePlan::new(&self.left_padding, start, tokens, &self.angles);
+        CachedPass { plan, precision, int8_inputs }
     }
 
     /// Goes on with these rows alone.

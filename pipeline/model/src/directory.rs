@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use limbeck_config::{Architecture, ModelConfig};
+use limbeck_config::{Architecture, FakeQuantSection, ModelConfig};
 use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
@@ -20,12 +20,19 @@ pub struct TokenIds {
     pub padding: u32,
 }
 
-/// Writes `config.json`, `generation_config.json` and `model.safetensors` into `directory`.
+/// Where a directory says that its weights are the masters of others: [`limbeck_config::FakeQuantSection`].
+const FAKE_QUANT_FILE: &str = "fake_quant.json";
+
+/// Writes `config.json`, `generation_config.json` and `model.safetensors` into `directory`, and `fake_quant.json` where the
+/// parameters are the masters of weights on a grid.
 ///
 /// # Errors
 /// If a file cannot be written.
 pub fn write_directory(model: &Transformer, ids: &TokenIds, directory: &Path) -> Result<(), ModelError> {
     write_config(model.config(), ids, directory)?;
+    if let Some(section) = model.fake_quant() {
+        write_json(&directory.join(FAKE_QUANT_FILE), &json!(section))?;
+    }
     save_tensors(&directory.join("model.safetensors"), &parameters(model))
 }
 
@@ -48,7 +55,17 @@ pub fn load_directory(directory: &Path, device: &Device) -> Result<Transformer, 
         // Before memory is taken for them: a configuration from elsewhere may say anything.
         return Err(ModelError::Parameters { path: directory.join("config.json"), expected, found });
     }
-    load_parameters(Transformer::zeros(&config, device), tensors)
+    let model = load_parameters(Transformer::zeros(&config, device), tensors)?;
+    Ok(model.with_fake_quant(read_fake_quant(directory)?))
+}
+
+fn read_fake_quant(directory: &Path) -> Result<Option<FakeQuantSection>, ModelError> {
+    let path = directory.join(FAKE_QUANT_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map(Some).map_err(|source| ModelError::Json { path, source }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ModelError::Io { path, source }),
+    }
 }
 
 /// Writes `config.json` and `generation_config.json`, with the keys of transformers 4 and of 5: `rope_theta` stands alone and

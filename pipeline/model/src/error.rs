@@ -109,6 +109,14 @@ pub enum ModelError {
         /// Its type.
         found: String,
     },
+    /// A weight that its grid cannot hold.
+    #[error("parameter `{name}`: {source}")]
+    Quant {
+        /// The parameter.
+        name: String,
+        /// Where and why.
+        source: limbeck_quant::QuantError,
+    },
     /// A prompt without tokens.
     #[error("prompt `{row}` is empty, must have at least one token; hint: begin with the begin-of-text token")]
     EmptyPrompt {

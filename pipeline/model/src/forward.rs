@@ -56,7 +56,8 @@ impl<'a> Forward<'a> {
         let config = model.config();
         let plan = AttentionPlan::new(positions, sequence_length, config.head_dim, config.rope_theta, &model.device());
         let hidden = embedding(model.model.embed_tokens.weight.val(), inputs, sequence_length);
-        (Self { model, pass: Pass { plan, precision: model.precision() } }, hidden)
+        let int8_inputs = model.rounded_inputs().blocks;
+        (Self { model, pass: Pass { plan, precision: model.precision(), int8_inputs } }, hidden)
     }
 
     /// The stream behind block `index`.
@@ -76,6 +77,6 @@ impl<'a> Forward<'a> {
 
     /// The last hidden states, normed: `[rows * sequence_length, hidden_size]`.
     pub fn end(&self, hidden: Tensor<3>) -> Tensor<2> {
-        self.model.model.norm.forward(hidden).flatten(0, 1)
+        self.model.head_input(self.model.model.norm.forward(hidden)).flatten(0, 1)
     }
 }

@@ -2,11 +2,12 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
-use limbeck_config::ModelConfig;
-use limbeck_kernels::{Precision, embedding, linear};
+use limbeck_config::{FakeQuantSection, ModelConfig};
+use limbeck_kernels::{Precision, embedding, int8_rounded, linear};
 
 use crate::block::Block;
 use crate::cache::Cache;
+use crate::fake_quant::RoundedInputs;
 use crate::forward::Forward;
 use crate::initialize::initialize;
 use crate::layers::{Embedding, Linear, RmsNorm};
@@ -29,6 +30,10 @@ pub struct Transformer {
     config: ModelConfig,
     #[module(skip)]
     precision: Precision,
+    #[module(skip)]
+    fake_quant: Option<FakeQuantSection>,
+    #[module(skip)]
+    rounded_inputs: RoundedInputs,
 }
 
 impl Transformer {
@@ -46,7 +51,8 @@ impl Transformer {
             norm: RmsNorm::new(config.hidden_size, config.rms_norm_eps, device),
         };
         let lm_head = (!config.tie_word_embeddings).then(vocabulary);
-        Self { model, lm_head, config: config.clone(), precision: Precision::Fp32 }
+        let (precision, rounded_inputs) = (Precision::Fp32, RoundedInputs::default());
+        Self { model, lm_head, config: config.clone(), precision, fake_quant: None, rounded_inputs }
     }
 
     /// The shape.
@@ -62,6 +68,32 @@ impl Transformer {
     /// What the inputs of its products are rounded to.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The model whose parameters are the 32-bit masters of weights on an export's grid, see [`Transformer::on_grid`]; with
+    /// `None`, which it is before, those it computes with.
+    pub fn with_fake_quant(self, section: Option<FakeQuantSection>) -> Self {
+        let rounded_inputs = RoundedInputs::of(section.as_ref(), &self.config);
+        Self { fake_quant: section, rounded_inputs, ..self }
+    }
+
+    /// What its parameters are the masters of.
+    pub fn fake_quant(&self) -> Option<&FakeQuantSection> {
+        self.fake_quant.as_ref()
+    }
+
+    /// The model with parameters that it computes with, and its inputs of matrices rounded as they are.
+    pub(crate) fn with_exact_weights(self) -> Self {
+        Self { fake_quant: None, ..self }
+    }
+
+    pub(crate) fn rounded_inputs(&self) -> RoundedInputs {
+        self.rounded_inputs
+    }
+
+    /// What the output weights read of the last norm's output.
+    pub(crate) fn head_input<const D: usize>(&self, normed: Tensor<D>) -> Tensor<D> {
+        if self.rounded_inputs.output { int8_rounded(normed) } else { normed }
     }
 
     /// Where the parameters are, without autodiff.
@@ -108,14 +140,14 @@ impl Transformer {
     /// - `inputs`: `[rows * tokens]`
     /// - output: `[rows, vocab_size]`
     pub(crate) fn next_logits(&self, inputs: &[u32], tokens: usize, cache: &mut Cache) -> Tensor<2> {
-        let pass = cache.advance(tokens, self.precision);
+        let pass = cache.advance(tokens, self.precision, self.rounded_inputs.blocks);
         let mut hidden = embedding(self.model.embed_tokens.weight.val(), inputs, tokens);
         for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
             hidden = block.forward_cached(hidden, layer, &pass);
         }
         let last = hidden.narrow(1, tokens - 1, 1); // [rows, 1, hidden_size]
         let last = self.model.norm.forward(last).reshape([inputs.len() / tokens, self.config.hidden_size]);
-        linear(last, self.output_weight(), self.precision)
+        linear(self.head_input(last), self.output_weight(), self.precision)
     }
 }
 

@@ -44,6 +44,15 @@ pub enum QuantError {
         /// Values in a block of the grid.
         block_size: usize,
     },
+    /// An importance that does not say how much each column matters.
+    #[error(
+        "the importance must be `{row_size}` finite numbers, none negative; hint: it was measured on another model, or on one \
+         that diverged"
+    )]
+    Importance {
+        /// Values in a row.
+        row_size: usize,
+    },
     /// Values or bytes that are not a whole number of rows.
     #[error("`{found}` {unit} given, must be a multiple of the `{row}` {unit} of a row; hint: the data are incomplete")]
     PartialRow {

@@ -5,7 +5,8 @@ use std::fmt;
 use candle_core::quantized::GgmlDType;
 
 use crate::candle::{self, K_BLOCK_SIZE};
-use crate::{BLOCK_SIZE, QuantError, float, q4_0, q8_0};
+use crate::tasks::each;
+use crate::{BLOCK_SIZE, QuantError, float, q4_0, q4_0_weighted, q8_0};
 
 /// A way to store numbers; the names are ggml's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -116,21 +117,68 @@ impl Grid {
             return Err(QuantError::PartialRow { unit: "values", found: values.len(), row: row_size });
         }
         self.check_values(values, row_size)?;
-        let mut bytes = Vec::with_capacity(values.len() / row_size * row_bytes);
-        match self {
-            Self::F32 => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
-            Self::F16 => values.iter().for_each(|value| bytes.extend(float::encode_f16(*value))),
-            Self::BF16 => values.iter().for_each(|value| bytes.extend(float::encode_bf16(*value))),
-            Self::Q8_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q8_0::encode_block(block))),
-            Self::Q4_0 => values.as_chunks().0.iter().for_each(|block| bytes.extend(q4_0::encode_block(block))),
-            Self::Q4_1 => bytes = candle::encode(GgmlDType::Q4_1, values),
-            Self::Q5_0 => bytes = candle::encode(GgmlDType::Q5_0, values),
-            Self::Q5_1 => bytes = candle::encode(GgmlDType::Q5_1, values),
-            Self::Q4K => bytes = candle::encode(GgmlDType::Q4K, values),
-            Self::Q5K => bytes = candle::encode(GgmlDType::Q5K, values),
-            Self::Q6K => bytes = candle::encode(GgmlDType::Q6K, values),
-        }
+        let bytes = match self {
+            Self::F32 => each(values, |[value]| value.to_le_bytes()),
+            Self::F16 => each(values, |[value]| float::encode_f16(*value)),
+            Self::BF16 => each(values, |[value]| float::encode_bf16(*value)),
+            Self::Q8_0 => each(values, q8_0::encode_block),
+            Self::Q4_0 => each(values, q4_0::encode_block),
+            Self::Q4_1 => candle::encode(GgmlDType::Q4_1, values),
+            Self::Q5_0 => candle::encode(GgmlDType::Q5_0, values),
+            Self::Q5_1 => candle::encode(GgmlDType::Q5_1, values),
+            Self::Q4K => candle::encode(GgmlDType::Q4K, values),
+            Self::Q5K => candle::encode(GgmlDType::Q5K, values),
+            Self::Q6K => candle::encode(GgmlDType::Q6K, values),
+        };
+        debug_assert_eq!(bytes.len(), values.len() / row_size * row_bytes);
         Ok(bytes)
+    }
+
+    /// [`Grid::encode`] for the least error of what the rows are multiplied with: every value's squared error counts as much as
+    /// the importance of its column, such as the mean square of the input that meets it.
+    ///
+    /// No block has a larger error by that measure than [`Grid::encode`] gives it. Q4_0's scale is the best one there is, up
+    /// to the rounding of the scale itself; K-quants take candle's search with an importance matrix where it is better. The other grids
+    /// have no use for it, as in llama.cpp, and are encoded as always.
+    ///
+    /// # Shapes
+    /// `values`: [rows, row_size]; `importance`: [row_size]
+    ///
+    /// # Errors
+    /// Those of [`Grid::encode`]; an importance that is not one a column, negative or not finite.
+    pub fn encode_for(self, values: &[f32], row_size: usize, importance: &[f32]) -> Result<Vec<u8>, QuantError> {
+        let plain = self.encode(values, row_size)?;
+        if importance.len() != row_size || importance.iter().any(|weight| !weight.is_finite() || *weight < 0.0) {
+            return Err(QuantError::Importance { row_size });
+        }
+        Ok(match self {
+            Self::Q4_0 => q4_0_weighted::encode(values, importance, plain),
+            Self::Q4K => candle::encode_for(GgmlDType::Q4K, values, importance, plain),
+            Self::Q5K => candle::encode_for(GgmlDType::Q5K, values, importance, plain),
+            Self::Q6K => candle::encode_for(GgmlDType::Q6K, values, importance, plain),
+            Self::F32 | Self::F16 | Self::BF16 | Self::Q8_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => plain,
+        })
+    }
+
+    /// What is read back of rows that were stored: [`Grid::encode`], then [`Grid::decode`].
+    ///
+    /// # Errors
+    /// Those of the two.
+    pub fn round_trip(self, values: &[f32], row_size: usize) -> Result<Vec<f32>, QuantError> {
+        self.decode(&self.encode(values, row_size)?, row_size)
+    }
+
+    /// What llama.cpp's quantizer takes instead where rows of `row_size` values are not whole blocks: a grid with shorter
+    /// ones, or F16.
+    pub fn fitting(self, row_size: usize) -> Self {
+        let fits = |grid: &Self| row_size.is_multiple_of(grid.block_size());
+        let shorter = match self {
+            Self::Q4K => Self::Q5_0,
+            Self::Q5K => Self::Q5_1,
+            Self::Q6K => Self::Q8_0,
+            other => other,
+        };
+        [self, shorter].into_iter().find(fits).unwrap_or(Self::F16)
     }
 
     /// Decodes rows of `row_size` values.
@@ -145,20 +193,19 @@ impl Grid {
         if !bytes.len().is_multiple_of(row_bytes) {
             return Err(QuantError::PartialRow { unit: "bytes", found: bytes.len(), row: row_bytes });
         }
-        let mut values = Vec::with_capacity(bytes.len() / row_bytes * row_size);
-        match self {
-            Self::F32 => values.extend(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word))),
-            Self::F16 => values.extend(bytes.as_chunks().0.iter().map(|word| float::decode_f16(*word))),
-            Self::BF16 => values.extend(bytes.as_chunks().0.iter().map(|word| float::decode_bf16(*word))),
-            Self::Q8_0 => bytes.as_chunks().0.iter().for_each(|block| values.extend(q8_0::decode_block(block))),
-            Self::Q4_0 => bytes.as_chunks().0.iter().for_each(|block| values.extend(q4_0::decode_block(block))),
-            Self::Q4_1 => values = candle::decode(GgmlDType::Q4_1, bytes),
-            Self::Q5_0 => values = candle::decode(GgmlDType::Q5_0, bytes),
-            Self::Q5_1 => values = candle::decode(GgmlDType::Q5_1, bytes),
-            Self::Q4K => values = candle::decode(GgmlDType::Q4K, bytes),
-            Self::Q5K => values = candle::decode(GgmlDType::Q5K, bytes),
-            Self::Q6K => values = candle::decode(GgmlDType::Q6K, bytes),
-        }
+        let values = match self {
+            Self::F32 => each(bytes, |word| [f32::from_le_bytes(*word)]),
+            Self::F16 => each(bytes, |word| [float::decode_f16(*word)]),
+            Self::BF16 => each(bytes, |word| [float::decode_bf16(*word)]),
+            Self::Q8_0 => each(bytes, q8_0::decode_block),
+            Self::Q4_0 => each(bytes, q4_0::decode_block),
+            Self::Q4_1 => candle::decode(GgmlDType::Q4_1, bytes),
+            Self::Q5_0 => candle::decode(GgmlDType::Q5_0, bytes),
+            Self::Q5_1 => candle::decode(GgmlDType::Q5_1, bytes),
+            Self::Q4K => candle::decode(GgmlDType::Q4K, bytes),
+            Self::Q5K => candle::decode(GgmlDType::Q5K, bytes),
+            Self::Q6K => candle::decode(GgmlDType::Q6K, bytes),
+        };
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(index) => Err(not_finite(index, row_size, values[index])),

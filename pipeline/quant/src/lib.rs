@@ -9,6 +9,9 @@
 //! values are those of the `gguf` Python package 0.19.0, bit for bit, and so are encoded bytes where that package encodes;
 //! values that a grid cannot hold are refused, where it writes infinities.
 //!
+//! [`Recipe`] says which matrix of a model gets which grid: the export asks it, and so does a training for that export.
+//! [`Grid::encode_for`] is for models that were not trained so, and knows what each column meets.
+//!
 //! ```
 //! use limbeck_quant::Grid;
 //!
@@ -25,10 +28,14 @@ mod error;
 mod float;
 mod grid;
 mod q4_0;
+mod q4_0_weighted;
 mod q8_0;
+mod recipe;
+mod tasks;
 
 pub use error::QuantError;
 pub use grid::Grid;
+pub use recipe::{Place, Recipe, Stored};
 
 /// Values that share one scale in the block grids: ggml's `QK8_0`, `QK4_0` and `QK4_1`. Those of K-quants have 256.
 pub const BLOCK_SIZE: usize = 32;

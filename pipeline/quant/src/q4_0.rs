@@ -20,12 +20,17 @@ pub(crate) const LIMIT: f32 = 8.0 * float::F16_LIMIT;
 /// zeros that starts with −0 the scale is +0 as in the `gguf` package, llama.cpp writes −0.
 pub(crate) fn encode_block(values: &[f32; BLOCK_SIZE]) -> [u8; BLOCK_BYTES] {
     let largest = values.iter().fold(values[0], |m, value| if value.abs() > m.abs() { *value } else { m });
-    let scale = largest / -8.0;
+    encode_with_scale(values, largest / -8.0)
+}
+
+/// Encodes one block with the nearest codes of a given scale, which is rounded as it is stored, after the codes.
+pub(crate) fn encode_with_scale(values: &[f32; BLOCK_SIZE], scale: f32) -> [u8; BLOCK_BYTES] {
     let mut bytes = [0; BLOCK_BYTES];
     bytes[..2].copy_from_slice(&float::encode_f16(scale));
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     let (low, high) = values.split_at(BLOCK_SIZE / 2);
     for ((byte, low), high) in bytes[2..].iter_mut().zip(low).zip(high) {
-        *byte = code(*low, scale) | (code(*high, scale) << 4);
+        *byte = code(*low, inverse) | (code(*high, inverse) << 4);
     }
     bytes
 }
@@ -42,10 +47,9 @@ pub(crate) fn decode_block(bytes: &[u8; BLOCK_BYTES]) -> [f32; BLOCK_SIZE] {
     values
 }
 
-/// A scale of 0 gives the middle code, 8. Scales below 2^-128 have no finite inverse and C leaves their codes undefined:
-/// they get 0, as on x86; the stored scale is 0, so it does not matter.
-fn code(value: f32, scale: f32) -> u8 {
-    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+/// A scale of 0, with an inverse of 0 here, gives the middle code, 8. Scales below 2^-128 have no finite inverse and C leaves
+/// their codes undefined: they get 0, as on x86; the stored scale is 0, so it does not matter.
+fn code(value: f32, inverse: f32) -> u8 {
     if inverse.is_infinite() {
         return 0;
     }

@@ -110,7 +110,8 @@ pub fn before(
     device: &Device,
 ) -> Result<(), Failure> {
     let Some(judge) = Judge::open(config, tokenizer, device)? else { return Ok(()) };
-    let text = json(&judge.compare(&[model]).first())?;
+    let model = model.on_grid().map_err(Failure::usage)?;
+    let text = json(&judge.compare(&[&model]).first())?;
     write_atomically(&directory.join(BEFORE_FILE), text).map_err(Failure::usage)
 }
 

@@ -38,6 +38,9 @@ pub struct MetricsRow {
     /// Held-out bits per byte, after the step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_bits_per_byte: Option<f64>,
+    /// With `train.fake_quant`: the grid of the weights that were scored, as they ship.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_weights: Option<String>,
 }
 
 /// The file, open for appending.

@@ -68,7 +68,7 @@ impl OnPolicy {
         }
         let started = Instant::now();
         let OnPolicySection { prompt_tokens, max_new_tokens, temperature, top_k, top_p, .. } = self.section;
-        let student = student.clone().without_autodiff().with_precision(Precision::Fp32);
+        let student = student.on_grid()?.without_autodiff().with_precision(Precision::Fp32);
         let sampling = Sampling { temperature, top_k, top_p, seed: self.seed }.stream(step);
         let generation = Generation { max_new_tokens, stop: self.stop.clone(), sampling };
         let prompts = data.prompts(rows, prompt_tokens, max_new_tokens);

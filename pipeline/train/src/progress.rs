@@ -53,7 +53,9 @@ impl Progress {
 
     /// Shows a step.
     pub fn update(&mut self, row: &MetricsRow) {
-        let valid = row.valid_bits_per_byte.map(|bits| format!(" · held out {bits:.3} bits/byte")).unwrap_or_default();
+        let on_grid = row.valid_weights.as_ref().map(|grid| format!(" in {grid}")).unwrap_or_default();
+        let valid = row.valid_bits_per_byte.map(|bits| format!(" · held out {bits:.3} bits/byte{on_grid}"));
+        let valid = valid.unwrap_or_default();
         let own = if row.on_policy == Some(true) { " on own samples" } else { "" };
         let message = format!("loss {:.3}{own} · {:.0} tokens/s{valid}", row.loss_nats, row.tokens_per_s);
         match &mut self.view {

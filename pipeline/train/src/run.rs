@@ -78,7 +78,10 @@ impl Run<'_> {
             let stopping = (self.stop)() || progress.stop_requested();
             let last = step == max_steps;
             let evaluation = self.valid.filter(|_| last || is_due(step, config.train.eval_every));
-            let scores = evaluation.map(|valid| Score::total(&evaluate(&trainer.model, valid, rows, || ())));
+            let score = |valid| -> Result<Score, TrainError> {
+                Ok(Score::total(&evaluate(&trainer.model.on_grid()?, valid, rows, || ())))
+            };
+            let scores = evaluation.map(score).transpose()?;
             if last || scores.is_some() || step % config.train.log_every == 0 {
                 let row = self.row(step, report, factor, clock.take(sampled.is_some()), scores.as_ref());
                 metrics.write(&row)?;
@@ -137,6 +140,7 @@ impl Run<'_> {
             sampling_s: self.on_policy.map(|_| speed.sampled.elapsed.as_secs_f64()),
             valid_loss_nats: score.map(Score::loss_nats),
             valid_bits_per_byte: score.map(Score::bits_per_byte),
+            valid_weights: score.and(self.config.train.fake_quant).map(|section| section.weights.name().to_owned()),
         }
     }
 

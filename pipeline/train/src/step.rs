@@ -91,22 +91,24 @@ impl Trainer {
         Ok((self, report))
     }
 
-    /// Gradients of the mean loss over all micro-batches.
+    /// Gradients of the mean loss over all micro-batches. With fake quantisation they are taken where the weights on the grid
+    /// are, and are gradients for the masters.
     ///
     /// # Errors
-    /// Those of the objective.
+    /// Those of the objective, and a weight that the grid cannot hold.
     pub fn gradients(&self, objective: &dyn Objective, micro_batches: &[Batch]) -> Result<StepGradients, TrainError> {
+        let model = self.model.on_grid()?;
         let target_tokens: usize = micro_batches.iter().map(Batch::target_tokens).sum();
         let mut of_model = GradientsAccumulator::new();
         let mut of_alignment = GradientsAccumulator::new();
         let mut loss_sum: Option<Tensor<1>> = None;
         let alignment = self.alignment.as_ref().map(|trainer| &trainer.alignment);
-        let learner = Learner { model: &self.model, alignment };
+        let learner = Learner { model: &model, alignment };
         for batch in micro_batches.iter().filter(|batch| batch.target_tokens() > 0) {
             let loss = objective.loss(learner, batch)?;
             loss_sum = Some(loss_sum.map_or(loss.loss_sum.clone(), |sum| sum + loss.loss_sum));
             let mut gradients = (loss.surrogate / target_tokens as f32).backward();
-            of_model.accumulate(&self.model, GradientsParams::from_module(&mut gradients, &self.model));
+            of_model.accumulate(&model, GradientsParams::from_module(&mut gradients, &model));
             if let Some(alignment) = alignment {
                 of_alignment.accumulate(alignment, GradientsParams::from_module(&mut gradients, alignment));
             }

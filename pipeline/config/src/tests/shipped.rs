@@ -69,8 +69,11 @@ fn every_key_of_a_shipped_config_has_a_comment() {
 fn every_key_of_a_stage_is_in_its_shipped_configs() {
     let sections: [(&str, &[&str]); 5] = [
         ("prepare", &["run", "corpus", "data.train.0", "tokenizer"]),
-        ("pretrain", &["run", "data", "data.train.0", "start", "model", "train", "optimizer", "schedule"]),
-        ("sft", &["run", "data", "data.train.0", "start", "train", "optimizer", "schedule"]),
+        (
+            "pretrain",
+            &["run", "data", "data.train.0", "start", "model", "train", "train.fake_quant", "optimizer", "schedule"],
+        ),
+        ("sft", &["run", "data", "data.train.0", "start", "train", "train.fake_quant", "optimizer", "schedule"]),
         (
             "distill",
             &[
@@ -80,6 +83,7 @@ fn every_key_of_a_stage_is_in_its_shipped_configs() {
                 "start",
                 "model",
                 "train",
+                "train.fake_quant",
                 "optimizer",
                 "schedule",
                 "teacher",
@@ -90,7 +94,7 @@ fn every_key_of_a_stage_is_in_its_shipped_configs() {
                 "generate",
             ],
         ),
-        ("export-model", &["run", "export"]),
+        ("export-model", &["run", "export", "export.importance"]),
     ];
     for (stage, path) in shipped() {
         let text = fs::read_to_string(&path).unwrap();

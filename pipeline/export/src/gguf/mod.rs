@@ -22,7 +22,7 @@ mod value;
 mod vocabulary;
 mod write;
 
-pub use model::{Fallback, GgufReport, GgufType, read_gguf, write_gguf};
+pub use model::{Fallback, GgufReport, GgufType, Importance, Storage, read_gguf, write_gguf};
 pub use read::{GgufFile, TensorInfo};
 pub use value::{TensorType, Value, ValueType};
 pub use vocabulary::read_gguf_tokenizer;

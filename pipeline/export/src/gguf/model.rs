@@ -1,12 +1,13 @@
 //! A whole model, to a file and back.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use limbeck_config::ModelConfig;
 use limbeck_model::{HostTensor, NamedTensors};
-use limbeck_quant::Grid;
+use limbeck_quant::{Grid, Place, Recipe, Stored};
 
 use super::keys::{model_config, model_metadata};
 use super::layout::{TensorLayout, interleave, separate, tensor_layouts};
@@ -46,6 +47,43 @@ impl GgufType {
             Self::Q5KM => 17,
             Self::Q6K => 18,
         }
+    }
+
+    /// How llama.cpp's own quantizer would store the matrices (`llama_tensor_get_type`).
+    pub const fn recipe(self) -> Recipe {
+        match self {
+            Self::F32 => Recipe::uniform(Grid::F32),
+            Self::F16 => Recipe::uniform(Grid::F16),
+            Self::Q8_0 => Recipe::uniform(Grid::Q8_0),
+            Self::Q6K => Recipe::uniform(Grid::Q6K),
+            Self::Q4_0 => Recipe::uniform(Grid::Q4_0).with_output(Grid::Q6K),
+            Self::Q4KM => Self::mix(Grid::Q4K),
+            Self::Q5KM => Self::mix(Grid::Q5K),
+        }
+    }
+
+    const fn mix(grid: Grid) -> Recipe {
+        Recipe { blocks: grid, sensitive: Grid::Q6K, embedding: grid, output: Grid::Q6K }
+    }
+}
+
+/// How a file's matrices are stored, and how their blocks are found.
+#[derive(Clone, Copy, Debug)]
+pub struct Storage<'a> {
+    /// The type of the file.
+    pub kind: GgufType,
+    /// The grid of each matrix: that of `kind`, or another one for the output weights.
+    pub recipe: Recipe,
+    /// What each column of a matrix matters, by Hugging Face's names; blocks are then of the least error weighted with it.
+    pub importance: Option<&'a Importance>,
+}
+
+/// One number, not negative, a column of a matrix: such as the mean square of the input that meets it.
+pub type Importance = BTreeMap<String, Vec<f32>>;
+
+impl From<GgufType> for Storage<'_> {
+    fn from(kind: GgufType) -> Self {
+        Self { kind, recipe: kind.recipe(), importance: None }
     }
 }
 
@@ -93,12 +131,8 @@ pub struct Fallback {
 
 impl fmt::Display for Fallback {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tensor, input_size, wanted, stored } = self;
-        let size = wanted.block_size();
-        write!(
-            formatter,
-            "{tensor} is stored as {stored}, not {wanted}: its rows of {input_size} values are not whole blocks of {size}"
-        )
+        let Self { ref tensor, input_size, wanted, stored } = *self;
+        write!(formatter, "{tensor} is stored as {}", Stored { wanted, grid: stored, row_size: input_size })
     }
 }
 
@@ -106,18 +140,20 @@ impl fmt::Display for Fallback {
 ///
 /// # Shapes
 /// `tensors`: Hugging Face's names and shapes, [output_size, input_size]. `lm_head.weight` is left out when the
-/// embeddings are tied.
+/// embeddings are tied. `storage`: a [`GgufType`], or all of [`Storage`].
 ///
 /// # Errors
 /// A tensor that is missing, unknown, of another shape or not finite; a tokenizer that llama.cpp would read otherwise
 /// or that has more tokens than the embedding has rows; what the file system says. A file at `path` is then as it was.
-pub fn write_gguf(
+pub fn write_gguf<'a>(
     path: &Path,
     config: &ModelConfig,
-    tensors: &NamedTensors,
+    tensors: &'a NamedTensors,
     tokenizer_directory: &Path,
-    kind: GgufType,
+    storage: impl Into<Storage<'a>>,
 ) -> Result<GgufReport, ExportError> {
+    let storage = storage.into();
+    let kind = storage.kind;
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let tokenizer = tokenizer_metadata(tokenizer_directory, config.vocab_size)?;
     let mut metadata = model_metadata(config, &name, kind);
@@ -129,17 +165,19 @@ pub fn write_gguf(
     let mut fallbacks = Vec::new();
     let mut sources = Vec::with_capacity(layouts.len());
     for layout in layouts {
-        let wanted = wanted_grid(&layout.gguf, kind, config);
         let grid = match *layout.shape.as_slice() {
-            [_, input_size] => fitting_grid(wanted, input_size),
+            [_, input_size] => {
+                let place = Place::of(&layout.hugging_face, config.num_hidden_layers, config.tie_word_embeddings);
+                let stored = storage.recipe.stored(place, input_size);
+                if stored.falls_back() {
+                    let Stored { wanted, grid: stored, .. } = stored;
+                    fallbacks.push(Fallback { tensor: layout.gguf.clone(), input_size, wanted, stored });
+                }
+                stored.grid
+            }
             _ => Grid::F32,
         };
-        if let [_, input_size] = *layout.shape.as_slice()
-            && grid != wanted
-        {
-            fallbacks.push(Fallback { tensor: layout.gguf.clone(), input_size, wanted, stored: grid });
-        }
-        sources.push(tensor_source(layout, grid, config.head_dim, tensors)?);
+        sources.push(tensor_source(layout, grid, config.head_dim, tensors, storage.importance)?);
     }
     write_container(path, &metadata, &sources)?;
     let file_bytes = std::fs::metadata(path).map_err(ExportError::read(path))?.len();
@@ -175,52 +213,13 @@ pub fn read_gguf(path: &Path) -> Result<(ModelConfig, NamedTensors), ExportError
     Ok((config, tensors))
 }
 
-/// How llama.cpp's own quantizer would store the matrix `name` (`llama_tensor_get_type`, without an importance matrix).
-fn wanted_grid(name: &str, kind: GgufType, config: &ModelConfig) -> Grid {
-    let grid = match kind {
-        GgufType::F32 => return Grid::F32,
-        GgufType::F16 => return Grid::F16,
-        GgufType::Q8_0 => return Grid::Q8_0,
-        GgufType::Q6K => return Grid::Q6K,
-        GgufType::Q4_0 => Grid::Q4_0,
-        GgufType::Q4KM => Grid::Q4K,
-        GgufType::Q5KM => Grid::Q5K,
-    };
-    let mixed = kind != GgufType::Q4_0 && is_sensitive(name, config.num_hidden_layers);
-    if is_output(name, config) || mixed { Grid::Q6K } else { grid }
-}
-
-fn is_output(name: &str, config: &ModelConfig) -> bool {
-    name == if config.tie_word_embeddings { "token_embd.weight" } else { "output.weight" }
-}
-
-/// Values and down projection of the first and the last eighth of the blocks and of every third between: `use_more_bits`.
-fn is_sensitive(name: &str, blocks: usize) -> bool {
-    let Some((block, matrix)) = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else { return false };
-    let Ok(block) = block.parse::<usize>() else { return false };
-    let eighth = blocks / 8;
-    let more = block < eighth || block >= 7 * blocks / 8 || (block - eighth) % 3 == 2;
-    more && ["attn_v.weight", "ffn_down.weight"].contains(&matrix)
-}
-
-/// What llama.cpp's quantizer falls back to where rows are not whole blocks.
-fn fitting_grid(wanted: Grid, input_size: usize) -> Grid {
-    let fits = |grid: &Grid| input_size.is_multiple_of(grid.block_size());
-    let smaller = match wanted {
-        Grid::Q4K => Grid::Q5_0,
-        Grid::Q5K => Grid::Q5_1,
-        Grid::Q6K => Grid::Q8_0,
-        other => other,
-    };
-    [wanted, smaller].into_iter().find(fits).unwrap_or(Grid::F16)
-}
-
-fn tensor_source(
+fn tensor_source<'a>(
     layout: TensorLayout,
     grid: Grid,
     head_dim: usize,
-    tensors: &NamedTensors,
-) -> Result<TensorSource<'_>, ExportError> {
+    tensors: &'a NamedTensors,
+    importance: Option<&'a Importance>,
+) -> Result<TensorSource<'a>, ExportError> {
     let TensorLayout { hugging_face, gguf, shape, interleaved_heads } = layout;
     let Some(tensor) = tensors.get(&hugging_face) else { return Err(ExportError::Missing(hugging_face)) };
     if tensor.shape != shape {
@@ -230,60 +229,24 @@ fn tensor_source(
         Some(heads) => Cow::Owned(interleave(&tensor.values, heads, head_dim)),
         None => Cow::Borrowed(tensor.values.as_slice()),
     };
-    Ok(TensorSource { name: gguf, shape, grid, values })
+    // Of columns: the order of the rows does not matter to it.
+    let importance = importance.and_then(|importance| importance.get(&hugging_face)).map(Vec::as_slice);
+    Ok(TensorSource { name: gguf, shape, grid, values, importance })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use limbeck_config::Architecture;
 
-    fn config(num_hidden_layers: usize, tie_word_embeddings: bool) -> ModelConfig {
-        ModelConfig {
-            architecture: Architecture::Llama,
-            vocab_size: 500,
-            hidden_size: 256,
-            intermediate_size: 768,
-            num_hidden_layers,
-            num_attention_heads: 8,
-            num_key_value_heads: 2,
-            head_dim: 64,
-            rms_norm_eps: 1e-6,
-            rope_theta: 10_000.0,
-            tie_word_embeddings,
-            max_position_embeddings: 64,
-        }
-    }
-
-    /// The blocks whose down projection has 6 bits in files that llama.cpp's own quantizer made of models with as many.
     #[test]
     fn the_mixes_are_llama_cpps() {
-        let sensitive = |blocks: usize| {
-            let config = config(blocks, true);
-            let name = |block: &usize| format!("blk.{block}.ffn_down.weight");
-            let six = |block: &usize| wanted_grid(&name(block), GgufType::Q4KM, &config) == Grid::Q6K;
-            (0..blocks).filter(six).collect::<Vec<_>>()
+        let grids = |kind: GgufType| {
+            let recipe = kind.recipe();
+            [recipe.embedding, recipe.output, recipe.sensitive, recipe.blocks]
         };
-        assert_eq!(sensitive(8), [0, 3, 6, 7]);
-        assert_eq!(sensitive(32), [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]);
-        let grids = |kind, tied| {
-            let config = config(8, tied);
-            let names = ["token_embd.weight", "output.weight", "blk.0.attn_v.weight", "blk.0.attn_q.weight"];
-            names.map(|name| wanted_grid(name, kind, &config))
-        };
-        assert_eq!(grids(GgufType::Q4KM, true)[..1], [Grid::Q6K]);
-        assert_eq!(grids(GgufType::Q4KM, false), [Grid::Q4K, Grid::Q6K, Grid::Q6K, Grid::Q4K]);
-        assert_eq!(grids(GgufType::Q5KM, false), [Grid::Q5K, Grid::Q6K, Grid::Q6K, Grid::Q5K]);
-        assert_eq!(grids(GgufType::Q4_0, false), [Grid::Q4_0, Grid::Q6K, Grid::Q4_0, Grid::Q4_0]);
-        assert_eq!(grids(GgufType::Q8_0, true), [Grid::Q8_0; 4]);
-    }
-
-    #[test]
-    fn rows_that_do_not_fit_fall_back_as_llama_cpps_do() {
-        let fallbacks = [Grid::Q4K, Grid::Q5K, Grid::Q6K, Grid::Q4_0, Grid::Q8_0];
-        assert_eq!(fallbacks.map(|grid| fitting_grid(grid, 512)), fallbacks);
-        let shorter = [Grid::Q5_0, Grid::Q5_1, Grid::Q8_0, Grid::Q4_0, Grid::Q8_0];
-        assert_eq!(fallbacks.map(|grid| fitting_grid(grid, 96)), shorter);
-        assert_eq!(fallbacks.map(|grid| fitting_grid(grid, 30)), [Grid::F16; 5]);
+        assert_eq!(grids(GgufType::Q4KM), [Grid::Q4K, Grid::Q6K, Grid::Q6K, Grid::Q4K]);
+        assert_eq!(grids(GgufType::Q5KM), [Grid::Q5K, Grid::Q6K, Grid::Q6K, Grid::Q5K]);
+        assert_eq!(grids(GgufType::Q4_0), [Grid::Q4_0, Grid::Q6K, Grid::Q4_0, Grid::Q4_0]);
+        assert_eq!(grids(GgufType::Q8_0), [Grid::Q8_0; 4]);
     }
 }

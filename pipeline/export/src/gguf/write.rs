@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use limbeck_checkpoint::write_atomically_with;
-use limbeck_quant::Grid;
+use limbeck_quant::{Grid, QuantError};
 
 use super::value::{Value, grid_id, write_string};
 use super::{ALIGNMENT, MAGIC, VERSION};
@@ -23,12 +23,21 @@ pub struct TensorSource<'a> {
     pub grid: Grid,
     /// As many values as the shape says, row-major.
     pub values: Cow<'a, [f32]>,
+    /// What each column matters, where the blocks are to be of the least error weighted with it.
+    pub importance: Option<&'a [f32]>,
 }
 
 impl TensorSource<'_> {
     /// Values in a row: the innermost dimension, along which blocks lie.
     fn row_size(&self) -> usize {
         self.shape.last().copied().unwrap_or(1)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, QuantError> {
+        match self.importance {
+            None => self.grid.encode(&self.values, self.row_size()),
+            Some(importance) => self.grid.encode_for(&self.values, self.row_size(), importance),
+        }
     }
 
     /// Bytes in the file, without padding.
@@ -59,7 +68,7 @@ pub fn write_container(
         let mut file = File::create(temporary)?;
         file.write_all(&header)?;
         for tensor in tensors {
-            match tensor.grid.encode(&tensor.values, tensor.row_size()) {
+            match tensor.encode() {
                 Ok(bytes) => write_padded(&mut file, bytes)?,
                 Err(cause) => {
                     refused = Some(ExportError::Quant { name: tensor.name.clone(), cause });

@@ -39,7 +39,7 @@ fn every_grid() -> Vec<TensorSource<'static>> {
     ];
     let source = |(name, shape, grid): (&str, &[usize], Grid)| {
         let values = tensor(name.len() as i64, shape).values.into();
-        TensorSource { name: name.to_owned(), shape: shape.to_vec(), grid, values }
+        TensorSource { name: name.to_owned(), shape: shape.to_vec(), grid, values, importance: None }
     };
     shapes.map(source).into()
 }

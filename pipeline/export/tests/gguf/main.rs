@@ -90,7 +90,7 @@ impl Parts {
         let tensors = file.tensors.iter().map(|(name, info)| {
             let TensorType::Grid(grid) = info.kind else { panic!("golden files have known types") };
             let values = file.tensor(name).expect("golden tensors are valid").into();
-            TensorSource { name: name.clone(), shape: info.shape.clone(), grid, values }
+            TensorSource { name: name.clone(), shape: info.shape.clone(), grid, values, importance: None }
         });
         Self { tensors: tensors.collect(), metadata: file.metadata.into_iter().collect() }
     }

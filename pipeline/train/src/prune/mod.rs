@@ -105,6 +105,6 @@ pub fn calibration_loss(model: &Transformer, batches: &[Batch]) -> Result<f64, T
 }
 
 /// Targets of the batches.
-fn targets(batches: &[Batch]) -> f64 {
+pub(crate) fn targets(batches: &[Batch]) -> f64 {
     batches.iter().map(Batch::target_tokens).sum::<usize>() as f64
 }

@@ -1,11 +1,10 @@
 //! Which heads, neurons and channels a model can do without.
 
-use burn::tensor::Tensor;
 use limbeck_config::ModelConfig;
 use limbeck_data::Batch;
-use limbeck_model::{BlockCut, Cut, Forward, HostTensor, NamedTensors, TracedNorm, Transformer, parameters};
+use limbeck_model::{BlockCut, Cut, HostTensor, NamedTensors, Transformer, parameters};
 
-use crate::objective::TargetRows;
+use crate::input_squares::InputSquares;
 use crate::prune::targets;
 
 /// What each part of a model matters on the calibration data.
@@ -32,20 +31,11 @@ pub struct WidthImportance {
     stream: Vec<Vec<f64>>,
 }
 
-/// Sums of squares over the targets of the calibration data, of what matrices and norms read.
-struct Sums {
-    heads: Vec<Vec<f64>>,
-    neurons: Vec<Vec<f64>>,
-    /// In the order of [`WidthImportance`]'s `stream`.
-    norm_inputs: Vec<Vec<f64>>,
-    norm_outputs: Vec<Vec<f64>>,
-}
-
 impl WidthImportance {
     /// Measures `model` in one pass over `batches`.
     pub fn measure(model: &Transformer, batches: &[Batch]) -> Self {
         let config = model.config();
-        let sums = Sums::over(model, batches);
+        let sums = InputSquares::over(model, batches);
         let weights = parameters(model);
         let squares =
             |block: usize, name: &str| column_squares(&weights[&format!("model.layers.{block}.{name}.weight")]);
@@ -96,48 +86,6 @@ impl WidthImportance {
         let blocks = (0..whole.num_hidden_layers).map(block).collect();
         Cut { blocks, gain: gain(2 * whole.num_hidden_layers), channels, ..Cut::nothing(whole) }
     }
-}
-
-impl Sums {
-    fn over(model: &Transformer, batches: &[Batch]) -> Self {
-        let blocks = model.config().num_hidden_layers;
-        let mut sums = Self {
-            heads: vec![Vec::new(); blocks],
-            neurons: vec![Vec::new(); blocks],
-            norm_inputs: vec![Vec::new(); 2 * blocks + 1],
-            norm_outputs: vec![Vec::new(); 2 * blocks + 1],
-        };
-        for batch in batches {
-            let rows = TargetRows::of(batch, &model.device());
-            let (pass, mut hidden) = Forward::begin(model, &batch.inputs, &batch.positions, batch.sequence_length);
-            for block in 0..blocks {
-                let traced;
-                (hidden, traced) = pass.trace(block, hidden);
-                add(&mut sums.heads[block], traced.heads, &rows);
-                add(&mut sums.neurons[block], traced.neurons, &rows);
-                sums.add_norm(2 * block, traced.attention, &rows);
-                sums.add_norm(2 * block + 1, traced.feed_forward, &rows);
-            }
-            sums.add_norm(2 * blocks, pass.trace_end(hidden), &rows);
-        }
-        sums
-    }
-
-    fn add_norm(&mut self, norm: usize, traced: TracedNorm, rows: &TargetRows) {
-        add(&mut self.norm_inputs[norm], traced.before, rows);
-        add(&mut self.norm_outputs[norm], traced.after, rows);
-    }
-}
-
-/// Adds the squares of `activations` over the rows that have a target, in 64 bits across batches.
-///
-/// # Shapes
-/// - `activations`: `[rows, tokens, width]`
-fn add(sums: &mut Vec<f64>, activations: Tensor<3>, rows: &TargetRows) {
-    let activations = rows.select(activations.flatten(0, 1)); // [target rows, width]
-    let squares = HostTensor::from_tensor(activations.square().sum_dim(0)).values;
-    sums.resize(squares.len(), 0.0);
-    sums.iter_mut().zip(squares).for_each(|(sum, square)| *sum += f64::from(square));
 }
 
 /// The squared norm of each column.
