@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::{DataEntry, check_entries};
 use crate::load::StageConfig;
 use crate::problem::Problem;
+use crate::rules;
 use crate::run::RunSection;
 use crate::weights::check_directory;
 
@@ -39,6 +41,24 @@ pub struct ExportSection {
     pub from: PathBuf,
     /// What is written.
     pub formats: Vec<ExportFormat>,
+    /// Licence of the weights in the words of the Hugging Face Hub, for the model card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
+}
+
+/// `[data]` of `export-model`: on what the loss of each format is measured.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportDataSection {
+    /// Tokens of a segment; default: the model's longest sequence, at most 2,048.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence_length: Option<usize>,
+    /// Directory of the tokenised shards.
+    #[serde(default = "cache")]
+    pub cache: PathBuf,
+    /// What is held out; without it nothing is measured.
+    #[serde(default)]
+    pub valid: Vec<DataEntry>,
 }
 
 /// `export-model`.
@@ -49,6 +69,13 @@ pub struct ExportConfig {
     pub run: RunSection,
     /// What is exported.
     pub export: ExportSection,
+    /// Held-out data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<ExportDataSection>,
+}
+
+fn cache() -> PathBuf {
+    "data/cache".into()
 }
 
 impl ExportFormat {
@@ -86,6 +113,31 @@ impl StageConfig for ExportConfig {
                 problems.push(Problem::new(key, format.name(), rule).hint("name each format once"));
             }
         }
+        if let Some(license) = &self.export.license {
+            check_license(license, &mut problems);
+        }
+        if let Some(data) = &self.data {
+            data.check(&mut problems);
+        }
         problems
+    }
+}
+
+/// A word that stands in the front matter of the model card as it is.
+fn check_license(license: &str, problems: &mut Vec<Problem>) {
+    let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+    if license.is_empty() || !license.chars().all(is_word) {
+        let rule = "must be one word of letters, digits, `-`, `.` and `_`";
+        problems.push(Problem::new("export.license", license, rule).hint("such as `apache-2.0`, `mit` or `other`"));
+    }
+}
+
+impl ExportDataSection {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        if let Some(length) = self.sequence_length {
+            rules::at_least(problems, "data.sequence_length", length as u64, 2);
+        }
+        rules::not_empty(problems, "data.cache", &self.cache.to_string_lossy(), "data/cache");
+        check_entries("data.valid", &self.valid, problems);
     }
 }

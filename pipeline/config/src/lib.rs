@@ -63,7 +63,7 @@ mod weights;
 
 pub use capture::{CaptureSection, LogitsCodec, TeacherSection};
 pub use data::{DataEntry, DataKind, DataSection};
-pub use export::{ExportConfig, ExportFormat, ExportSection};
+pub use export::{ExportConfig, ExportDataSection, ExportFormat, ExportSection};
 pub use generate::GenerateSection;
 pub use load::{StageConfig, load, load_training, to_toml};
 pub use model::{Architecture, ModelConfig, ModelSection};
@@ -73,5 +73,6 @@ pub use prepare::{CorpusSection, PrepareConfig, PrepareDataSection, TokenizerKin
 pub use problem::{ConfigError, ConfigErrors, Origin, Problem};
 pub use prune::PruneSection;
 pub use run::RunSection;
+pub use suggest::nearest;
 pub use training::{Precision, TrainSection, TrainingConfig, TrainingStage};
 pub use weights::{DistillSection, Divergence, StartSection};
