@@ -130,10 +130,7 @@ pub fn write_gguf(
     let mut sources = Vec::with_capacity(layouts.len());
     for layout in layouts {
         let wanted = wanted_grid(&layout.gguf, kind, config);
-        let grid = match *layout.shape.as_slice() {
-            [_, input_size] => fitting_grid(wanted, input_size),
-            _ => Grid::F32,
-        };
+        let grid = stored_grid(&layout.shape, wanted);
         if let [_, input_size] = *layout.shape.as_slice()
             && grid != wanted
         {
@@ -175,8 +172,16 @@ pub fn read_gguf(path: &Path) -> Result<(ModelConfig, NamedTensors), ExportError
     Ok((config, tensors))
 }
 
+/// The shape that the file at `path` describes; its tensors are not decoded.
+///
+/// # Errors
+/// As [`read_gguf`], of the metadata alone.
+pub fn read_gguf_config(path: &Path) -> Result<ModelConfig, ExportError> {
+    model_config(&GgufFile::open(path)?)
+}
+
 /// How llama.cpp's own quantizer would store the matrix `name` (`llama_tensor_get_type`, without an importance matrix).
-fn wanted_grid(name: &str, kind: GgufType, config: &ModelConfig) -> Grid {
+pub(crate) fn wanted_grid(name: &str, kind: GgufType, config: &ModelConfig) -> Grid {
     let grid = match kind {
         GgufType::F32 => return Grid::F32,
         GgufType::F16 => return Grid::F16,
@@ -201,6 +206,14 @@ fn is_sensitive(name: &str, blocks: usize) -> bool {
     let eighth = blocks / 8;
     let more = block < eighth || block >= 7 * blocks / 8 || (block - eighth) % 3 == 2;
     more && ["attn_v.weight", "ffn_down.weight"].contains(&matrix)
+}
+
+/// How a tensor is stored: vectors in F32, matrices as wanted where their rows are whole blocks.
+pub(crate) fn stored_grid(shape: &[usize], wanted: Grid) -> Grid {
+    match *shape {
+        [_, input_size] => fitting_grid(wanted, input_size),
+        _ => Grid::F32,
+    }
 }
 
 /// What llama.cpp's quantizer falls back to where rows are not whole blocks.
