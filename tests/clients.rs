@@ -5,6 +5,7 @@
 //! a Python that has what `.ci/run` installs, llama.cpp and mlx-lm open them here.
 
 mod files;
+mod memory;
 mod teacher;
 mod texts;
 
@@ -22,7 +23,8 @@ use serde_json::Value;
 
 pub(crate) use self::texts::texts as fuzzed_texts;
 
-use self::files::{EXPORTS, Export, GREEDY_TOKENS, files, last_logits, read_model};
+pub(crate) use self::files::files;
+use self::files::{EXPORTS, Export, GREEDY_TOKENS, last_logits, read_model};
 use crate::support::project::source_root;
 
 /// Runs a check of `tests/reference/` if there is a Python for it.

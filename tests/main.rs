@@ -8,6 +8,8 @@ mod answers;
 mod bad_input;
 /// What is measured adds up.
 mod bench;
+/// The model card: what it says, and that what it names is there.
+mod card;
 /// llama.cpp, mlx-lm and transformers open our files.
 mod clients;
 /// Whether distilling helps: minutes each, by hand.
@@ -32,6 +34,8 @@ mod optimizer;
 mod packing;
 /// transformers and PyTorch agree.
 mod parity;
+/// What shapes a budget allows.
+mod plan;
 /// Levels of instructions and precisions agree.
 mod precision;
 /// A student cut from its teacher: what goes, and that it is what matters least.

@@ -110,7 +110,14 @@ impl ChainArgs {
     }
 
     fn export_args(&self) -> ExportArgs {
-        ExportArgs { config: self.config_args("export-model"), out: None, check: false, device: self.device }
+        ExportArgs {
+            config: self.config_args("export-model"),
+            out: None,
+            check: false,
+            budget: None,
+            this_machine: false,
+            device: self.device,
+        }
     }
 }
 

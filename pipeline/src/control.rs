@@ -32,6 +32,14 @@ impl Control {
         Some(twin.with_file_name(name))
     }
 
+    /// In a report.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Tokens => "cross-entropy, equal tokens",
+            Self::Compute => "cross-entropy, equal compute",
+        }
+    }
+
     fn suffix(self) -> &'static str {
         match self {
             Self::Tokens => "-ce",

@@ -1,4 +1,5 @@
-//! `export-model`: the student in the formats that other programs load, each re-opened and compared before it counts.
+//! `export-model`: the student in the formats that other programs load, each re-opened and compared before it counts, with a
+//! model card that says what each loses and where it runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,14 +9,18 @@ use burn::tensor::Device;
 use clap::Args;
 use limbeck_checkpoint::{Parent, write_atomically};
 use limbeck_config::{ExportConfig, ExportFormat, ImportanceSection, load, to_toml};
-use limbeck_export::{Agreement, GgufType, compare, write_gguf};
+use limbeck_export::{Agreement, compare, write_gguf};
 use limbeck_model::{TokenIds, Transformer, write_directory};
+use limbeck_train::Comparison;
 use serde::{Deserialize, Serialize};
 
+use crate::card::{self, Card};
 use crate::cli::ConfigArgs;
 use crate::device::{self, DeviceChoice};
 use crate::export_weights::ExportWeights;
 use crate::failure::{Completion, Failure};
+use crate::fit::{self, Budget};
+use crate::held_out::HeldOut;
 use crate::output;
 use crate::source::{self, Source};
 use crate::training::run_directory;
@@ -38,6 +43,13 @@ pub struct ExportArgs {
     /// Checks the config and the model, prints the resolved config, and ends without writing.
     #[arg(long)]
     pub check: bool,
+    /// Limits that the device card judges each format against: memory, latency of a token, context and device, those that
+    /// matter, such as `memory=1GB,latency=50ms,context=4096`.
+    #[arg(long, value_name = "LIMITS")]
+    pub budget: Option<Budget>,
+    /// Also puts this machine on the device card; measures how fast a gigabyte of its memory is read.
+    #[arg(long)]
+    pub this_machine: bool,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t)]
     pub device: DeviceChoice,
@@ -53,6 +65,18 @@ pub struct ExportRecord {
     pub importance: Option<ImportanceSection>,
     /// What was written.
     pub files: BTreeMap<String, ExportedFile>,
+    /// On what the formats were measured; `None` without held-out data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOutRecord>,
+}
+
+/// The checkpoint on the held-out data.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct HeldOutRecord {
+    /// Paths of the data.
+    pub data: Vec<String>,
+    /// The checkpoint's scores, in full precision.
+    pub checkpoint: Comparison,
 }
 
 /// One exported format.
@@ -60,12 +84,15 @@ pub struct ExportRecord {
 pub struct ExportedFile {
     /// File or directory, relative to the export directory.
     pub path: PathBuf,
-    /// Its size; of a directory, its files' together.
+    /// Its size; of a directory, its files' together, the model card aside.
     pub bytes: u64,
     /// Largest difference of its logits from the checkpoint's, over their standard deviation.
     pub relative_error: f64,
-    /// Mean KL of its distributions from the checkpoint's, in nats.
+    /// Mean KL of its distributions from the checkpoint's on a probe of tokens from all over the vocabulary, in nats.
     pub kl_nats: f64,
+    /// On held-out data; its teacher is the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<Comparison>,
 }
 
 /// Runs the stage; an export of the same checkpoint and formats is left as it is. Gives the directory.
@@ -78,19 +105,34 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
     let out = args.out.clone().unwrap_or_else(|| run_directory(&config.run.name, "export"));
     let device = device::open(args.device)?;
     let source = source::open_masters("export.from", &config.export.from, &device)?;
-    let weights = ExportWeights::of(&source, &config)?;
+    let held_out = HeldOut::open(&config, &source)?;
     if args.check {
         output::line(to_toml(&config).map_err(Failure::usage)?)?;
         return Ok(Completion::Complete { path: None });
     }
-    let record = record(&out)?;
-    if let Some(record) = &record {
-        refuse_another(record, &config, &source, &out)?;
+    let known = record(&out)?;
+    if let Some(known) = &known {
+        refuse_another(known, &config, &source, &out)?;
     }
-    if record.is_some_and(|record| record.is_whole(&out)) {
+    let mut devices = fit::devices().to_vec();
+    devices.extend(args.this_machine.then(fit::this_machine));
+    let budget = args.budget.clone().unwrap_or_default();
+    let card = |record| Card::new(&config, source.model.config(), record, &budget, &devices);
+    if let Some(known) = known.filter(|known| known.is_whole(&out)) {
         eprintln!("export-model: already complete");
+        if held_out.is_some() && known.held_out.is_none() {
+            eprintln!("note: nothing was measured on held-out data then; hint: remove `{}` to do so", out.display());
+        }
+        eprintln!("\n{}", card(&known).summary());
     } else {
-        export(&config, &weights, &out, &device).map_err(Failure::run)?;
+        let weights = ExportWeights::of(&source, &config)?;
+        let record = export(&config, &weights, held_out.as_ref(), &out, &device).map_err(Failure::run)?;
+        let card = card(&record);
+        card::write(&card, &source, &out).map_err(Failure::run)?;
+        // Last: what has it is complete.
+        let text = serde_json::to_vec_pretty(&record).map_err(Failure::run)?;
+        write_atomically(&out.join(RECORD), text).map_err(Failure::run)?;
+        eprintln!("\n{}", card.summary());
     }
     Ok(Completion::Complete { path: Some(out) })
 }
@@ -134,11 +176,18 @@ pub fn record(out: &Path) -> Result<Option<ExportRecord>, Failure> {
     record.map(Some).map_err(Failure::usage)
 }
 
-fn export(config: &ExportConfig, weights: &ExportWeights, out: &Path, device: &Device) -> anyhow::Result<()> {
+fn export(
+    config: &ExportConfig,
+    weights: &ExportWeights,
+    held_out: Option<&HeldOut>,
+    out: &Path,
+    device: &Device,
+) -> anyhow::Result<ExportRecord> {
     let source = weights.source();
     std::fs::create_dir_all(out).with_context(|| format!("cannot create `{}`", out.display()))?;
     let probe = Probe::of(weights.model());
     let mut files = BTreeMap::new();
+    let mut checkpoint = None;
     for format in &config.export.formats {
         let name = format.name();
         let path = out.join(file_name(*format));
@@ -163,11 +212,15 @@ fn export(config: &ExportConfig, weights: &ExportWeights, out: &Path, device: &D
         if let Some(kept) = weights.kept_in(&reopened) {
             eprintln!("{name}: {kept}");
         }
-        files.insert(name.to_owned(), ExportedFile { path: file_name(*format).into(), bytes, relative_error, kl_nats });
+        let measured = held_out.map(|held_out| held_out.compare(&reopened, weights.model()));
+        checkpoint = measured.map(|(_, checkpoint)| checkpoint);
+        let held_out = measured.map(|(file, _)| file);
+        let path = file_name(*format).into();
+        files.insert(name.to_owned(), ExportedFile { path, bytes, relative_error, kl_nats, held_out });
     }
-    let record = ExportRecord { source: source.parent.clone(), importance: config.export.importance.clone(), files };
-    write_atomically(&out.join(RECORD), serde_json::to_vec_pretty(&record)?)?;
-    Ok(())
+    let held_out = held_out.zip(checkpoint);
+    let held_out = held_out.map(|(held_out, checkpoint)| HeldOutRecord { data: held_out.paths(), checkpoint });
+    Ok(ExportRecord { source: source.parent.clone(), importance: config.export.importance.clone(), files, held_out })
 }
 
 fn file_name(format: ExportFormat) -> &'static str {
@@ -198,18 +251,9 @@ fn tolerance(format: ExportFormat) -> f64 {
 /// Writes the format and opens it again.
 fn write(format: ExportFormat, weights: &ExportWeights, path: &Path, device: &Device) -> anyhow::Result<Transformer> {
     let source = weights.source();
-    let kind = match format {
-        ExportFormat::HuggingFace => {
-            write_hugging_face(source, weights.model(), path)?;
-            return source::model_at(path, device);
-        }
-        ExportFormat::GgufF32 => GgufType::F32,
-        ExportFormat::GgufF16 => GgufType::F16,
-        ExportFormat::GgufQ8_0 => GgufType::Q8_0,
-        ExportFormat::GgufQ6K => GgufType::Q6K,
-        ExportFormat::GgufQ5KM => GgufType::Q5KM,
-        ExportFormat::GgufQ4KM => GgufType::Q4KM,
-        ExportFormat::GgufQ4_0 => GgufType::Q4_0,
+    let Some(kind) = fit::gguf_type(format) else {
+        write_hugging_face(source, weights.model(), path)?;
+        return source::model_at(path, device);
     };
     let (tensors, storage) = weights.stored_as(kind);
     let report = with_tokenizer_files(source, path, |files| {
@@ -259,7 +303,9 @@ fn size(path: &Path) -> std::io::Result<u64> {
     if metadata.is_file() {
         return Ok(metadata.len());
     }
-    std::fs::read_dir(path)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+    let entries = std::fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+    let counts = |entry: &std::fs::DirEntry| entry.file_name() != card::README;
+    entries.iter().filter(|entry| counts(entry)).map(|entry| Ok(entry.metadata()?.len())).sum()
 }
 
 /// Tokens from all over the vocabulary, and the checkpoint's logits for them.

@@ -1,12 +1,13 @@
 //! The stages: the one place that knows every crate.
 //!
 //! `prepare → pretrain → sft → distill → export-model`, each a module with a `run`, a config and a binary; [`chain`] runs
-//! them all. `pretrain`, `sft` and `distill` differ in their objective and share [`training`].
+//! them all; [`plan`] says before the first what shapes a device allows. `pretrain`, `sft` and `distill` differ in their objective and share [`training`].
 
 pub mod allocator;
 pub mod answers;
 pub mod bench;
 pub mod capture;
+pub mod card;
 pub mod chain;
 pub mod check;
 pub mod cli;
@@ -19,11 +20,14 @@ pub mod export_model;
 pub mod export_weights;
 pub mod failure;
 pub mod fake_quant;
+pub mod fit;
 pub mod gap;
 pub mod generate;
+pub mod held_out;
 pub mod importance;
 pub mod interrupt;
 pub mod output;
+pub mod plan;
 pub mod prepare;
 pub mod pretrain;
 pub mod prune;

@@ -13,7 +13,7 @@ use crate::chain::{ChainArgs, Pair};
 use crate::evaluate::{Answers, exact_answers};
 use crate::failure::Failure;
 use crate::training::run_directory;
-use crate::{device, export_model, output, source, tokenised};
+use crate::{card, device, export_model, output, source, tokenised};
 
 /// Chats whose answer is generated and compared.
 const QUESTIONS: usize = 200;
@@ -128,10 +128,18 @@ fn exports(args: &ChainArgs) -> Result<String, Failure> {
     let config: ExportConfig = load(&args.config("export-model"), &[]).map_err(Failure::usage)?;
     let directory = run_directory(&config.run.name, "export");
     let Some(record) = export_model::record(&directory)? else { return Ok(String::new()) };
-    let mut text = String::from("\n| exported | bytes | KL to the checkpoint |\n|---|---|---|\n");
+    let mut text = String::from("\n| exported | bytes | KL to the checkpoint | bits/byte |\n|---|---|---|---|\n");
     for file in record.files.values() {
         let path = directory.join(&file.path);
-        let _ = writeln!(text, "| `{}` | {} | {:.1e} nats |", path.display(), file.bytes, file.kl_nats);
+        // On held-out data, or else on the probe.
+        let kl = file.held_out.and_then(|held_out| held_out.kl_nats).map_or(file.kl_nats, |kl| kl.max(0.0));
+        let bits = file.held_out.map_or("–".to_owned(), |held_out| format!("{:.4}", held_out.bits_per_byte));
+        let _ = writeln!(text, "| `{}` | {} | {kl:.1e} nats | {bits} |", path.display(), file.bytes);
     }
+    let _ = writeln!(
+        text,
+        "\nThe model card, with sizes and speeds on devices, is `{}`.",
+        directory.join(card::README).display()
+    );
     Ok(text)
 }

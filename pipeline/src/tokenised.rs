@@ -46,7 +46,7 @@ pub fn describe(entry: &EntryReport) -> String {
 }
 
 /// A line that the next one overwrites, on a terminal only.
-pub fn show(progress: Progress) {
+pub(crate) fn show(progress: Progress) {
     if std::io::stderr().is_terminal() && progress.state == ProgressState::Tokenizing {
         eprint!("\rtokenising `{}`: {} documents\x1b[K\r", progress.file.display(), progress.documents);
     }

@@ -39,17 +39,17 @@ pub(super) const EXPORTS: [Export; 7] = [
 ];
 
 /// Where an architecture's files are.
-pub(super) struct Files {
+pub(crate) struct Files {
     /// Of the project; holds the `expected*.json`.
-    pub(super) root: PathBuf,
+    pub(crate) root: PathBuf,
     /// The last step of its run.
-    pub(super) step: PathBuf,
+    pub(crate) step: PathBuf,
     /// What `export-model` wrote.
-    pub(super) export: PathBuf,
+    pub(crate) export: PathBuf,
 }
 
 /// The files of all architectures, made once.
-pub(super) fn files() -> anyhow::Result<&'static [Files]> {
+pub(crate) fn files() -> anyhow::Result<&'static [Files]> {
     static FILES: OnceLock<anyhow::Result<Vec<Files>>> = OnceLock::new();
     let make = || [Architecture::Qwen3, Architecture::Llama, Architecture::Qwen2].into_iter().map(make_files).collect();
     FILES.get_or_init(make).as_ref().map(Vec::as_slice).map_err(|error| anyhow::anyhow!("{error:#}"))

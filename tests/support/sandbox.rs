@@ -121,12 +121,13 @@ impl Sandbox {
 }
 
 /// Every command of the package.
-pub(crate) const COMMANDS: [&str; 9] =
-    ["limbeck", "prepare", "pretrain", "sft", "distill", "export-model", "generate", "evaluate", "bench"];
+pub(crate) const COMMANDS: [&str; 10] =
+    ["limbeck", "plan", "prepare", "pretrain", "sft", "distill", "export-model", "generate", "evaluate", "bench"];
 
 fn executable(name: &str) -> &'static str {
     match name {
         "limbeck" => env!("CARGO_BIN_EXE_limbeck"),
+        "plan" => env!("CARGO_BIN_EXE_plan"),
         "prepare" => env!("CARGO_BIN_EXE_prepare"),
         "pretrain" => env!("CARGO_BIN_EXE_pretrain"),
         "sft" => env!("CARGO_BIN_EXE_sft"),

@@ -78,7 +78,7 @@ fn they_are_generated_from_evaluated_and_exported() -> anyhow::Result<()> {
         sandbox.stage("export-model", &[&out[..], &["--set", formats]].concat())?.complete()?;
         assert_eq!(
             crate::support::files::names(&sandbox.path("exported"))?,
-            ["export.json", "hugging-face", "model-f32.gguf"]
+            ["Modelfile", "README.md", "export.json", "hugging-face", "model-f32.gguf"]
         );
         for exported in ["exported/hugging-face", "exported/model-f32.gguf"] {
             let again = [&["--from", exported][..], &prompt[2..]].concat();

@@ -154,7 +154,10 @@ pub struct Manifest {
 
 impl Manifest {
     /// Reads the manifest of a step directory and looks at its own claims, not at the files.
-    pub(crate) fn read(directory: &Path) -> Result<Self, CheckpointError> {
+    ///
+    /// # Errors
+    /// There is none, or it does not parse, is of another version, or names a file elsewhere.
+    pub fn read(directory: &Path) -> Result<Self, CheckpointError> {
         let path = directory.join(MANIFEST_FILE);
         let bytes = fs::read(&path).map_err(|cause| match cause.kind() {
             ErrorKind::NotFound => CheckpointError::ManifestMissing { path: path.clone() },

@@ -44,6 +44,9 @@ pub struct ExportSection {
     /// What the columns of the matrices matter, for the formats that can use it; default: all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub importance: Option<ImportanceSection>,
+    /// Licence of the weights in the words of the Hugging Face Hub, for the model card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license: Option<String>,
 }
 
 /// `[export.importance]`: calibration data, over which the mean square of every matrix' input is taken.
@@ -85,6 +88,21 @@ impl ImportanceSection {
     }
 }
 
+/// `[data]` of `export-model`: on what the loss of each format is measured.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportDataSection {
+    /// Tokens of a segment; default: the model's longest sequence, at most 2,048.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence_length: Option<usize>,
+    /// Directory of the tokenised shards.
+    #[serde(default = "cache")]
+    pub cache: PathBuf,
+    /// What is held out; without it nothing is measured.
+    #[serde(default)]
+    pub valid: Vec<DataEntry>,
+}
+
 /// `export-model`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +111,9 @@ pub struct ExportConfig {
     pub run: RunSection,
     /// What is exported.
     pub export: ExportSection,
+    /// Held-out data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<ExportDataSection>,
 }
 
 impl ExportFormat {
@@ -141,6 +162,31 @@ impl StageConfig for ExportConfig {
                 problems.push(Problem::new(key, format.name(), rule).hint("name each format once"));
             }
         }
+        if let Some(license) = &self.export.license {
+            check_license(license, &mut problems);
+        }
+        if let Some(data) = &self.data {
+            data.check(&mut problems);
+        }
         problems
+    }
+}
+
+/// A word that stands in the front matter of the model card as it is.
+fn check_license(license: &str, problems: &mut Vec<Problem>) {
+    let is_word = |letter: char| letter.is_ascii_alphanumeric() || "-._".contains(letter);
+    if license.is_empty() || !license.chars().all(is_word) {
+        let rule = "must be one word of letters, digits, `-`, `.` and `_`";
+        problems.push(Problem::new("export.license", license, rule).hint("such as `apache-2.0`, `mit` or `other`"));
+    }
+}
+
+impl ExportDataSection {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        if let Some(length) = self.sequence_length {
+            rules::at_least(problems, "data.sequence_length", length as u64, 2);
+        }
+        rules::not_empty(problems, "data.cache", &self.cache.to_string_lossy(), "data/cache");
+        check_entries("data.valid", &self.valid, problems);
     }
 }

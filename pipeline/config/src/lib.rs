@@ -65,7 +65,7 @@ mod weights;
 
 pub use capture::{CaptureSection, LogitsCodec, TeacherSection};
 pub use data::{DataEntry, DataKind, DataSection};
-pub use export::{ExportConfig, ExportFormat, ExportSection, ImportanceSection};
+pub use export::{ExportConfig, ExportDataSection, ExportFormat, ExportSection, ImportanceSection};
 pub use fake_quant::{ActivationGrid, EmbeddingGrid, FakeQuantSection, WeightGrid};
 pub use generate::GenerateSection;
 pub use hidden::{HiddenDistance, HiddenSection};
@@ -77,5 +77,6 @@ pub use prepare::{CorpusSection, PrepareConfig, PrepareDataSection, TokenizerKin
 pub use problem::{ConfigError, ConfigErrors, Origin, Problem};
 pub use prune::PruneSection;
 pub use run::RunSection;
+pub use suggest::nearest;
 pub use training::{Precision, TrainSection, TrainingConfig, TrainingStage};
 pub use weights::{DistillSection, Divergence, StartSection};

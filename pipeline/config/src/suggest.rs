@@ -6,7 +6,7 @@ use crate::schema::{Field, Shape, TAG};
 ///
 /// Near is one edit, or one in three letters: insertion, deletion, substitution, or the swap of two neighbours
 /// (Damerau-Levenshtein).
-pub(crate) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let allowed = (word.chars().count() / 3).max(1);
     let distances = names.into_iter().map(|name| (strsim::damerau_levenshtein(word, name), name));
     let near: Vec<_> = distances.filter(|&(distance, _)| distance <= allowed).collect();

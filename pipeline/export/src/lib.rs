@@ -12,4 +12,7 @@ pub mod gguf;
 
 pub use check::{Agreement, compare};
 pub use error::ExportError;
-pub use gguf::{GgufReport, GgufType, Importance, Storage, read_gguf, read_gguf_tokenizer, write_gguf};
+pub use gguf::{
+    GgufReport, GgufType, Importance, Storage, StoredSize, gguf_size, read_gguf, read_gguf_config, read_gguf_tokenizer,
+    safetensors_size, write_gguf,
+};

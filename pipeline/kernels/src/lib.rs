@@ -10,6 +10,7 @@ mod attention_backward;
 mod attention_blocks;
 mod attention_forward;
 mod attention_heads;
+mod bandwidth;
 mod cached_attention;
 mod coarse_rows;
 mod divergence_rows;
@@ -39,6 +40,7 @@ mod swiglu;
 
 pub use adamw::{AdamWUpdate, Moments, adamw_update, sum_of_squares};
 pub use attention::{AttentionPlan, HeadLayout, HeadNorms, rotary_attention};
+pub use bandwidth::{Bandwidth, measured_bandwidth};
 pub use coarse_rows::{CoarseRows, NOTHING};
 pub use divergence_rows::{Softening, divergence_rows};
 pub use embedding::{embedding, embedding_composed};

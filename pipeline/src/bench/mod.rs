@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
+use crate::fit::this_machine;
 use crate::output;
 
 pub use batches::batch;
@@ -56,6 +57,10 @@ pub struct BenchArgs {
     /// Prints one JSON object a model to stdout, and the table to stderr.
     #[arg(long)]
     pub json: bool,
+    /// Measures how fast all threads together read a gigabyte of memory, instead of a model, and prints it in GB/s: what
+    /// generation on this machine waits for.
+    #[arg(long, conflicts_with_all = ["models", "dump_weights", "steps", "json"])]
+    pub memory: bool,
     /// Writes the initial weights to a safetensors file, for another program to start from. Takes one model.
     #[arg(long, value_name = "FILE")]
     pub dump_weights: Option<PathBuf>,
@@ -75,6 +80,11 @@ pub enum PrecisionChoice {
 /// # Errors
 /// Status 2 for a device or precision that the build lacks; status 1 if the loss stops being finite.
 pub fn run(args: &BenchArgs) -> Result<Completion, Failure> {
+    if args.memory {
+        let device = this_machine();
+        output::line(format!("{:.1}", device.sustained_gb_per_s))?;
+        return Ok(Completion::Complete { path: None });
+    }
     match args.models[..] {
         [model] => run_here(model, args)?,
         _ if args.dump_weights.is_some() => {
@@ -83,6 +93,21 @@ pub fn run(args: &BenchArgs) -> Result<Completion, Failure> {
         _ => args.models.iter().try_for_each(|model| run_elsewhere(*model, args))?,
     }
     Ok(Completion::Complete { path: None })
+}
+
+/// What a training of the smallest model reaches on this machine, in useful operations a second: see [`Shape::step_flops`]. Takes
+/// a second or two.
+///
+/// # Errors
+/// As [`run`].
+pub fn measured_flops(device: DeviceChoice) -> Result<f64, Failure> {
+    const STEPS: usize = 3;
+    let device = device::open(device)?;
+    let products = device::of_products(device::precision(None, &device)?);
+    let shape = BenchModel::Million3.shape();
+    let model = Transformer::new(&shape.config, SEED, &device.autodiff()).with_precision(products);
+    let seconds = measure::measure(model, &shape, STEPS)?.seconds;
+    Ok(shape.step_flops() as f64 / seconds.into_iter().fold(f64::INFINITY, f64::min))
 }
 
 fn precision(choice: Option<PrecisionChoice>, device: &Device) -> Result<Precision, Failure> {
@@ -138,7 +163,7 @@ fn run_elsewhere(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {
 
 fn command(program: &Path, model: BenchModel, args: &BenchArgs) -> Command {
     // No `..`: a new option must be handed on here or nowhere.
-    let BenchArgs { models: _, precision, device, steps, distill, json, dump_weights: _ } = args;
+    let BenchArgs { models: _, precision, device, steps, distill, json, memory: _, dump_weights: _ } = args;
     let mut command = Command::new(program);
     command.args(["--model", model.name(), "--device", &word(*device)]);
     command.args(precision.map(|precision| format!("--precision={}", word(precision))));
@@ -166,6 +191,7 @@ mod tests {
             steps: Some(7),
             distill: true,
             json: true,
+            memory: false,
             dump_weights: None,
         };
         let line = format!("{:?}", command(Path::new("bench"), BenchModel::Million28, &args));

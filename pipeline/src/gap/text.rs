@@ -21,7 +21,7 @@ pub(super) fn markdown(gap: &Gap, siblings: &[Gap]) -> String {
     }
     row(&mut text, "student distilled", &gap.student.comparison, Some(&gap.student));
     for twin in &gap.twins {
-        row(&mut text, name(twin.control), &twin.arm.comparison, Some(&twin.arm));
+        row(&mut text, twin.control.title(), &twin.arm.comparison, Some(&twin.arm));
     }
     let _ = writeln!(
         text,
@@ -31,7 +31,7 @@ pub(super) fn markdown(gap: &Gap, siblings: &[Gap]) -> String {
     );
     for twin in &gap.twins {
         let better = gap.better_by(twin);
-        let _ = write!(text, "\nAgainst {}: better by {better:.4} nats a token", name(twin.control));
+        let _ = write!(text, "\nAgainst {}: better by {better:.4} nats a token", twin.control.title());
         match gap.share_closed(twin) {
             Some(share) => {
                 let _ = writeln!(text, ", {:.1} % of the gap to the teacher.", 100.0 * share);
@@ -45,13 +45,6 @@ pub(super) fn markdown(gap: &Gap, siblings: &[Gap]) -> String {
                  `--control=compute` for one at equal compute.\n";
     }
     text
-}
-
-fn name(control: Control) -> &'static str {
-    match control {
-        Control::Tokens => "cross-entropy, equal tokens",
-        Control::Compute => "cross-entropy, equal compute",
-    }
 }
 
 fn row(text: &mut String, name: &str, comparison: &Comparison, arm: Option<&Arm>) {

@@ -217,9 +217,16 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
     (
         "export-model",
         &["export.formats.3=gguf_q8"],
-        "export.formats.3 is `\"gguf_q8\"`, must be one of `hugging_face`, `gguf_f32`, `gguf_f16`, `gguf_q8_0`; hint: did \
-         you mean `gguf_q8_0`",
+        "export.formats.3 is `\"gguf_q8\"`, must be one of `hugging_face`, `gguf_f32`, `gguf_f16`, `gguf_q8_0`, `gguf_q6_k`, \
+         `gguf_q5_k_m`, `gguf_q4_k_m`, `gguf_q4_0`; hint: did you mean `gguf_q8_0`",
     ),
+    (
+        "export-model",
+        &["export.license=Apache License"],
+        "export.license is `Apache License`, must be one word of letters, digits, `-`, `.` and `_`; hint: such as `apache-2.0`",
+    ),
+    ("export-model", &["data.sequence_length=1"], "data.sequence_length is `1`, must be at least `2`"),
+    ("export-model", &["data.valid.0.path=\"\""], "data.valid.0.path is ``, must not be empty"),
 ];
 
 #[test]

@@ -94,7 +94,7 @@ fn every_key_of_a_stage_is_in_its_shipped_configs() {
                 "generate",
             ],
         ),
-        ("export-model", &["run", "export", "export.importance"]),
+        ("export-model", &["run", "export", "export.importance", "data", "data.valid.0"]),
     ];
     for (stage, path) in shipped() {
         let text = fs::read_to_string(&path).unwrap();

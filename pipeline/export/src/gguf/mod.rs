@@ -17,13 +17,15 @@ mod layout;
 mod model;
 mod pre_tokenizer;
 mod read;
+mod size;
 mod tokenizer;
 mod value;
 mod vocabulary;
 mod write;
 
-pub use model::{Fallback, GgufReport, GgufType, Importance, Storage, read_gguf, write_gguf};
+pub use model::{Fallback, GgufReport, GgufType, Importance, Storage, read_gguf, read_gguf_config, write_gguf};
 pub use read::{GgufFile, TensorInfo};
+pub use size::{StoredSize, gguf_size, safetensors_size};
 pub use value::{TensorType, Value, ValueType};
 pub use vocabulary::read_gguf_tokenizer;
 pub use write::{TensorSource, write_container};

@@ -165,18 +165,11 @@ pub fn write_gguf<'a>(
     let mut fallbacks = Vec::new();
     let mut sources = Vec::with_capacity(layouts.len());
     for layout in layouts {
-        let grid = match *layout.shape.as_slice() {
-            [_, input_size] => {
-                let place = Place::of(&layout.hugging_face, config.num_hidden_layers, config.tie_word_embeddings);
-                let stored = storage.recipe.stored(place, input_size);
-                if stored.falls_back() {
-                    let Stored { wanted, grid: stored, .. } = stored;
-                    fallbacks.push(Fallback { tensor: layout.gguf.clone(), input_size, wanted, stored });
-                }
-                stored.grid
-            }
-            _ => Grid::F32,
-        };
+        let stored = stored(&layout, storage.recipe, config);
+        if let Some(Stored { wanted, grid, row_size: input_size }) = stored.filter(|stored| stored.falls_back()) {
+            fallbacks.push(Fallback { tensor: layout.gguf.clone(), input_size, wanted, stored: grid });
+        }
+        let grid = stored.map_or(Grid::F32, |stored| stored.grid);
         sources.push(tensor_source(layout, grid, config.head_dim, tensors, storage.importance)?);
     }
     write_container(path, &metadata, &sources)?;
@@ -211,6 +204,21 @@ pub fn read_gguf(path: &Path) -> Result<(ModelConfig, NamedTensors), ExportError
         tensors.insert(hugging_face, HostTensor { shape, values });
     }
     Ok((config, tensors))
+}
+
+/// The shape that the file at `path` describes; its tensors are not decoded.
+///
+/// # Errors
+/// As [`read_gguf`], of the metadata alone.
+pub fn read_gguf_config(path: &Path) -> Result<ModelConfig, ExportError> {
+    model_config(&GgufFile::open(path)?)
+}
+
+/// How a matrix is stored; `None` of a vector, which is always F32.
+pub(crate) fn stored(layout: &TensorLayout, recipe: Recipe, config: &ModelConfig) -> Option<Stored> {
+    let [_, input_size] = *layout.shape.as_slice() else { return None };
+    let place = Place::of(&layout.hugging_face, config.num_hidden_layers, config.tie_word_embeddings);
+    Some(recipe.stored(place, input_size))
 }
 
 fn tensor_source<'a>(
