@@ -4,11 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
-    AttentionPlan, HeadLayout, HeadNorms, KeyValueCache, Precision, add_bias, linear_add, linears, rotary_attention,
-    swiglu_composed, swiglu_linear_add,
+    AttentionPlan, HeadLayout, HeadNorms, Precision, add_bias, linear_add, linears, rotary_attention, swiglu_composed,
+    swiglu_linear_add,
 };
 
-use crate::cache::CachedPass;
 use crate::forward::{TracedBlock, TracedNorm};
 use crate::layers::{Linear, RmsNorm};
 
@@ -65,17 +64,16 @@ impl Attention {
         rotary_attention(projected, self.norms(), self.layout, &pass.plan, pass.precision)
     }
 
-    /// [`Attention::forward`] for the tokens that follow those in `cache`.
+    /// [`Attention::forward`] for tokens that follow others, which `attend` has the keys and values of.
     fn forward_cached(
         &self,
         residual: Tensor<3>,
         input: Tensor<3>,
-        cache: &mut KeyValueCache,
-        pass: &CachedPass,
+        precision: Precision,
+        attend: impl FnOnce(Tensor<3>, Option<HeadNorms>, HeadLayout) -> Tensor<3>,
     ) -> Tensor<3> {
-        let projected = self.project(input, pass.precision);
-        let attended = cache.attend(projected, self.norms(), self.layout, &pass.plan);
-        linear_add(residual, attended, self.o_proj.weight.val(), pass.precision)
+        let attended = attend(self.project(input, precision), self.norms(), self.layout);
+        linear_add(residual, attended, self.o_proj.weight.val(), precision)
     }
 
     /// The heads of queries, keys and values side by side, see [`rotary_attention`].
@@ -167,10 +165,16 @@ impl Block {
         (hidden, TracedBlock { attention, heads, feed_forward, neurons })
     }
 
-    /// [`Block::forward`] for the tokens that follow those in `cache`.
-    pub(crate) fn forward_cached(&self, hidden: Tensor<3>, cache: &mut KeyValueCache, pass: &CachedPass) -> Tensor<3> {
+    /// [`Block::forward`] for tokens that follow others, which `attend` has the keys and values of: a pass of
+    /// [`limbeck_kernels::KeyValueCache`].
+    pub(crate) fn forward_cached(
+        &self,
+        hidden: Tensor<3>,
+        precision: Precision,
+        attend: impl FnOnce(Tensor<3>, Option<HeadNorms>, HeadLayout) -> Tensor<3>,
+    ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(hidden.clone());
-        self.feed_forward(self.self_attn.forward_cached(hidden, normed, cache, pass), pass.precision)
+        self.feed_forward(self.self_attn.forward_cached(hidden, normed, precision, attend), precision)
     }
 
     fn feed_forward(&self, hidden: Tensor<3>, precision: Precision) -> Tensor<3> {
