@@ -38,6 +38,8 @@ mod readme;
 mod resume;
 /// Every shipped config passes `--check`.
 mod shipped_configs;
+/// What a student is worth as its teacher's draft model.
+mod speculation;
 /// What the commands print and leave behind.
 mod stages;
 /// Fixtures, batches, distances.

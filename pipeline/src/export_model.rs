@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use clap::Args;
-use limbeck_checkpoint::{Parent, write_atomically};
+use limbeck_checkpoint::{Parent, is_gguf, write_atomically};
 use limbeck_config::{ExportConfig, ExportFormat, load, to_toml};
 use limbeck_export::{Agreement, GgufType, compare, write_gguf};
 use limbeck_model::{TokenIds, Transformer, parameters, write_directory};
@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::cli::ConfigArgs;
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
-use crate::output;
 use crate::source::{self, Source};
 use crate::training::run_directory;
+use crate::{output, speculation};
 
 /// Written last: what was exported, from what.
 const RECORD: &str = "export.json";
@@ -86,6 +86,10 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
         eprintln!("export-model: already complete");
     } else {
         export(&config, &source, &out, &device).map_err(Failure::run)?;
+    }
+    let gguf = config.export.formats.iter().map(|format| out.join(file_name(*format))).find(|path| is_gguf(path));
+    if let Some(hint) = gguf.and_then(|gguf| speculation::llama_server(&source, &gguf)) {
+        eprintln!("{hint}");
     }
     Ok(Completion::Complete { path: Some(out) })
 }

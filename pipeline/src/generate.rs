@@ -93,7 +93,7 @@ fn conversation(system: Option<&str>, user: &str) -> Vec<Message> {
 }
 
 /// A begin-of-text token and the text, as documents begin in training.
-fn text_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Failure> {
+pub(crate) fn text_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Failure> {
     let ids = tokenizer.encode(text).map_err(Failure::usage)?;
     Ok([vec![tokenizer.begin_of_text()], ids].concat())
 }

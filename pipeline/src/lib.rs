@@ -27,6 +27,7 @@ pub mod prune;
 pub mod report;
 pub mod sft;
 pub mod source;
+pub mod speculation;
 pub mod teacher;
 pub mod tokenised;
 pub mod training;

@@ -22,6 +22,7 @@ mod progress;
 mod prune;
 mod run;
 mod schedule;
+mod speculation;
 mod step;
 mod teacher;
 
@@ -42,5 +43,6 @@ pub use prune::{
 };
 pub use run::{Ending, Run};
 pub use schedule::learning_rate;
+pub use speculation::{Blocks, Chance, chances, expected_tokens, speed_up};
 pub use step::{StepReport, Trainer};
 pub use teacher::Teacher;
