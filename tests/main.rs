@@ -8,6 +8,8 @@ mod answers;
 mod bad_input;
 /// What is measured adds up.
 mod bench;
+/// Conversations on a terminal or through pipes.
+mod chat;
 /// llama.cpp, mlx-lm and transformers open our files.
 mod clients;
 /// Whether distilling helps: minutes each, by hand.
@@ -36,6 +38,8 @@ mod prune;
 mod readme;
 /// Interrupted runs equal uninterrupted ones.
 mod resume;
+/// A model behind OpenAI's API.
+mod server;
 /// Every shipped config passes `--check`.
 mod shipped_configs;
 /// What a student is worth as its teacher's draft model.

@@ -4,10 +4,12 @@
 //! them all. `pretrain`, `sft` and `distill` differ in their objective and share [`training`].
 
 pub mod allocator;
+pub mod answer_text;
 pub mod answers;
 pub mod bench;
 pub mod capture;
 pub mod chain;
+pub mod chat;
 pub mod check;
 pub mod cli;
 pub mod command;
@@ -25,6 +27,7 @@ pub mod prepare;
 pub mod pretrain;
 pub mod prune;
 pub mod report;
+pub mod serve;
 pub mod sft;
 pub mod source;
 pub mod speculation;
