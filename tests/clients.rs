@@ -2,7 +2,7 @@
 //! Face directory and as GGUF files, with what we say of each in the `expected*.json` of `tests/reference/check_*.py`.
 //!
 //! The files stay in `<target>/tmp/clients/<architecture>/`, where `.ci/clients` finds them. Where `LIMBECK_CLIENTS` names
-//! a Python that has what `.ci/run` installs, llama.cpp and mlx-lm open them here.
+//! a Python that has what `.ci/run` installs, llama.cpp and mlx-lm open them here, and OpenAI's client talks to a server.
 
 mod files;
 mod memory;
@@ -24,8 +24,8 @@ use serde_json::Value;
 pub(crate) use self::texts::texts as fuzzed_texts;
 
 pub(crate) use self::files::files;
-use self::files::{EXPORTS, Export, GREEDY_TOKENS, last_logits, read_model};
-use crate::support::project::source_root;
+use self::files::{EXPORTS, Export, GREEDY_TOKENS, chat_model, last_logits, read_model};
+use crate::support::project::{binaries, source_root};
 
 /// Runs a check of `tests/reference/` if there is a Python for it.
 fn check(script: &str, arguments: &[&OsStr]) -> anyhow::Result<()> {
@@ -62,6 +62,16 @@ fn mlx_agrees_with_the_step_and_the_exported_directory() -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn openais_client_talks_to_the_server() -> anyhow::Result<()> {
+    // It takes a while to train what the client talks to.
+    if std::env::var_os("LIMBECK_CLIENTS").is_none() {
+        return Ok(());
+    }
+    let model = chat_model()?;
+    check("check_server.py", &[binaries().join("generate").as_os_str(), model.as_os_str()])
 }
 
 #[test]

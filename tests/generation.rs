@@ -1,7 +1,7 @@
 //! Generation with the key-value cache against the forward pass of training.
 
 use limbeck_config::ModelConfig;
-use limbeck_model::{Generation, Sampling, Transformer, generate};
+use limbeck_model::{Generation, RunningBatch, Sampling, Transformer, generate};
 
 use crate::support::batches::positions;
 use crate::support::devices::cpu;
@@ -88,6 +88,32 @@ fn a_row_that_has_stopped_does_not_touch_the_others() -> anyhow::Result<()> {
         for (answer, unstopped) in greedy(&model, &prompts, &[stop])?.iter().zip(&unstopped) {
             let end = unstopped.iter().position(|token| *token == stop).map_or(NEW_TOKENS, |at| at + 1);
             assert_eq!(answer, &unstopped[..end]);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn rows_that_join_a_running_batch_get_what_they_get_alone() -> anyhow::Result<()> {
+    for model in models()? {
+        let prompts = prompts(&model);
+        let generation = Generation { max_new_tokens: NEW_TOKENS, stop: Vec::new(), sampling: Sampling::default() };
+        let (mut batch, mut rows) = (RunningBatch::new(&model), Vec::new());
+        for step in 0.. {
+            // The others are well on their way by then.
+            if let Some(prompt) = (step % 11 == 0).then(|| prompts.get(step / 11)).flatten() {
+                rows.push((batch.join(prompt.clone(), generation.clone())?, Vec::new()));
+            }
+            for token in batch.step() {
+                rows.iter_mut().filter(|row| row.0 == token.row).for_each(|row| row.1.push(token.token));
+            }
+            if batch.rows() == 0 {
+                break;
+            }
+        }
+        assert_eq!(rows.len(), prompts.len());
+        for (prompt, (_, answer)) in prompts.iter().zip(&rows) {
+            assert_eq!(&greedy(&model, std::slice::from_ref(prompt), &[])?[0], answer, "{} tokens", prompt.len());
         }
     }
     Ok(())

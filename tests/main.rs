@@ -10,6 +10,8 @@ mod bad_input;
 mod bench;
 /// The model card: what it says, and that what it names is there.
 mod card;
+/// Conversations on a terminal or through pipes.
+mod chat;
 /// llama.cpp, mlx-lm and transformers open our files.
 mod clients;
 /// Whether distilling helps: minutes each, by hand.
@@ -44,8 +46,12 @@ mod prune;
 mod readme;
 /// Interrupted runs equal uninterrupted ones.
 mod resume;
+/// A model behind OpenAI's API.
+mod server;
 /// Every shipped config passes `--check`.
 mod shipped_configs;
+/// What a student is worth as its teacher's draft model.
+mod speculation;
 /// What the commands print and leave behind.
 mod stages;
 /// Fixtures, batches, distances.

@@ -29,10 +29,16 @@ pub fn main(run: impl FnOnce() -> Result<Completion, Failure> + Send, resume: Op
         }
         Ok(Completion::Interrupted { signal }) => {
             eprintln!("stopped and saved; go on with: {}", command_line(resume));
-            ExitCode::from(128u8.wrapping_add(signal as u8))
+            interrupted(signal)
         }
+        Ok(Completion::Stopped { signal }) => interrupted(signal),
         Err(failure) => failed(failure),
     }
+}
+
+/// As a shell has it.
+fn interrupted(signal: i32) -> ExitCode {
+    ExitCode::from(128u8.wrapping_add(signal as u8))
 }
 
 fn failed(failure: Failure) -> ExitCode {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use limbeck_config::{DataEntry, DataKind};
-use limbeck_data::source::{Record, Records, data_files};
+use limbeck_data::source::{Record, records};
 use limbeck_data::{Message, Mixture, Role, Tokenizer};
 use limbeck_model::{Generation, Sampling, Transformer, generate};
 use limbeck_train::evaluate;
@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
 use crate::generate::{answer_text, chat_prompt};
+use crate::speculation::{self, SpeculationArgs};
 use crate::{output, source, tokenised};
 
 /// Rows of a forward pass at most.
@@ -58,6 +59,9 @@ pub struct EvaluateArgs {
     /// Directory of the tokenised shards.
     #[arg(long, default_value = "data/cache")]
     pub cache: PathBuf,
+    /// What a draft model is worth, instead of the losses.
+    #[command(flatten)]
+    pub speculation: SpeculationArgs,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t)]
     pub device: DeviceChoice,
@@ -68,21 +72,17 @@ pub struct EvaluateArgs {
 /// # Errors
 /// If the model or the data cannot be read.
 pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
+    args.speculation.check()?;
     let device = device::open(args.device)?;
     let source = source::open("--from", &args.from, &device)?;
+    let entry = entry(args);
+    if let Some(draft) = &args.speculation.draft {
+        let draft = source::open("--draft", draft, &device)?;
+        output::line(speculation::evaluate(&source, &draft, &entry, &args.speculation)?)?;
+        return Ok(Completion::Complete { path: None });
+    }
     let sequence_length = args.sequence_length.unwrap_or(source.model.config().max_position_embeddings);
     check_length(sequence_length, source.model.config().max_position_embeddings)?;
-    let entry = DataEntry {
-        path: args.data.clone(),
-        kind: match args.kind {
-            Kind::Documents => DataKind::Documents,
-            Kind::Chats => DataKind::Chats,
-        },
-        column: args.column.clone(),
-        prompt_column: None,
-        completion_column: None,
-        weight: 1.0,
-    };
     let entries = std::slice::from_ref(&entry);
     let mixture =
         Mixture::open(entries, &source.tokenizer, sequence_length, 0, &args.cache, &|_| ()).map_err(Failure::usage)?;
@@ -102,6 +102,21 @@ pub fn run(args: &EvaluateArgs) -> Result<Completion, Failure> {
     }
     output::line(result)?;
     Ok(Completion::Complete { path: None })
+}
+
+/// What `--data` names.
+fn entry(args: &EvaluateArgs) -> DataEntry {
+    DataEntry {
+        path: args.data.clone(),
+        kind: match args.kind {
+            Kind::Documents => DataKind::Documents,
+            Kind::Chats => DataKind::Chats,
+        },
+        column: args.column.clone(),
+        prompt_column: None,
+        completion_column: None,
+        weight: 1.0,
+    }
 }
 
 /// # Errors
@@ -163,22 +178,25 @@ pub fn exact_answers(
 }
 
 /// A chat up to its last answer.
-struct Question {
-    context: Vec<Message>,
+pub(crate) struct Question {
+    pub(crate) context: Vec<Message>,
     answer: String,
+}
+
+impl Question {
+    /// `None` where the assistant says nothing.
+    pub(crate) fn of(mut messages: Vec<Message>) -> Option<Self> {
+        messages.truncate(messages.iter().rposition(|message| message.role == Role::Assistant)? + 1);
+        let answer = messages.pop().map(|message| message.content).unwrap_or_default();
+        Some(Self { context: messages, answer })
+    }
 }
 
 fn questions(entry: &DataEntry) -> Result<Vec<Question>, Failure> {
     let mut questions = Vec::new();
-    for file in data_files(entry).map_err(Failure::usage)? {
-        for record in Records::open(&file, entry).map_err(Failure::usage)? {
-            let Record::Chat(mut messages) = record.map_err(Failure::usage)? else { continue };
-            let last = messages.iter().rposition(|message| message.role == Role::Assistant);
-            if let Some(last) = last {
-                messages.truncate(last + 1);
-                let answer = messages.pop().map(|message| message.content).unwrap_or_default();
-                questions.push(Question { context: messages, answer });
-            }
+    for record in records(std::slice::from_ref(entry)).map_err(Failure::usage)? {
+        if let Record::Chat(messages) = record.map_err(Failure::usage)? {
+            questions.extend(Question::of(messages));
         }
     }
     Ok(questions)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use clap::Args;
-use limbeck_checkpoint::{Parent, write_atomically};
+use limbeck_checkpoint::{Parent, is_gguf, write_atomically};
 use limbeck_config::{ExportConfig, ExportFormat, ImportanceSection, load, to_toml};
 use limbeck_export::{Agreement, compare, write_gguf};
 use limbeck_model::{TokenIds, Transformer, write_directory};
@@ -21,9 +21,9 @@ use crate::export_weights::ExportWeights;
 use crate::failure::{Completion, Failure};
 use crate::fit::{self, Budget};
 use crate::held_out::HeldOut;
-use crate::output;
 use crate::source::{self, Source};
 use crate::training::run_directory;
+use crate::{output, speculation};
 
 /// Written last: what was exported, from what.
 const RECORD: &str = "export.json";
@@ -133,6 +133,10 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
         let text = serde_json::to_vec_pretty(&record).map_err(Failure::run)?;
         write_atomically(&out.join(RECORD), text).map_err(Failure::run)?;
         eprintln!("\n{}", card.summary());
+    }
+    let gguf = config.export.formats.iter().map(|format| out.join(file_name(*format))).find(|path| is_gguf(path));
+    if let Some(hint) = gguf.and_then(|gguf| speculation::llama_server(&source, &gguf)) {
+        eprintln!("{hint}");
     }
     Ok(Completion::Complete { path: Some(out) })
 }

@@ -59,6 +59,11 @@ pub enum Completion {
         /// What the next command takes: printed to stdout.
         path: Option<PathBuf>,
     },
+    /// A signal ended what goes on until one does, and leaves nothing to go on from.
+    Stopped {
+        /// Its number.
+        signal: i32,
+    },
     /// A signal asked for a stop; what was under way is saved.
     Interrupted {
         /// Its number.

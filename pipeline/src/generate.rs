@@ -7,9 +7,12 @@ use clap::Args;
 use limbeck_data::{Message, Role, Tokenizer};
 use limbeck_model::{Generation, Sampling};
 
+use crate::chat::{self, ChatSettings};
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
-use crate::{output, source};
+use crate::output;
+use crate::serve::{self, ServeSettings};
+use crate::source::{self, Source};
 
 /// Arguments of `generate`.
 #[derive(Args, Clone, Debug)]
@@ -23,12 +26,28 @@ pub struct GenerateArgs {
     /// A user's turn to answer, through the chat template; may be given several times.
     #[arg(long, value_name = "TEXT", conflicts_with = "prompt")]
     pub message: Vec<String>,
-    /// A system turn before each `--message`.
-    #[arg(long, value_name = "TEXT", requires = "message")]
+    /// A conversation: every line of stdin is a user's turn, its answer goes to stdout as it comes.
+    #[arg(long, conflicts_with_all = ["prompt", "message"])]
+    pub chat: bool,
+    /// Answers OpenAI's chat completions API over HTTP, until Ctrl-C. Requests that do not say otherwise are answered with
+    /// the options below.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:8080",
+        conflicts_with_all = ["prompt", "message", "chat"]
+    )]
+    pub serve: Option<String>,
+    /// Of a server: answers that are generated together at most; the others wait.
+    #[arg(long, default_value_t = 8, value_name = "ANSWERS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub parallel: u16,
+    /// A system turn before each `--message`, or before the conversation.
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["prompt", "serve"])]
     pub system: Option<String>,
-    /// Tokens at most.
-    #[arg(long, default_value_t = 128)]
-    pub max_new_tokens: usize,
+    /// Tokens of an answer at most [default: 128; in conversations and for clients what the model's context has room for].
+    #[arg(long)]
+    pub max_new_tokens: Option<usize>,
     /// Divides the logits; 0 takes the most likely token.
     #[arg(long, default_value_t = 0.0)]
     pub temperature: f64,
@@ -46,29 +65,63 @@ pub struct GenerateArgs {
     pub device: DeviceChoice,
 }
 
-/// Prints each prompt's continuation, or each message's answer, to stdout.
+/// Tokens of a continuation where `--max-new-tokens` is not given.
+const MAX_NEW_TOKENS: usize = 128;
+
+/// Prints each prompt's continuation, or each message's answer, to stdout; talks; or serves.
 ///
 /// # Errors
 /// If the arguments are out of range, the model cannot be loaded, or a prompt is too long.
 pub fn run(args: &GenerateArgs) -> Result<Completion, Failure> {
     let sampling = sampling(args)?;
-    if args.prompt.is_empty() && args.message.is_empty() {
-        return Err(Failure::usage(anyhow!("nothing to generate from; hint: give --prompt or --message")));
+    if let Some(address) = &args.serve {
+        let settings = ServeSettings { parallel: args.parallel.into(), max_new_tokens: room(args)?, sampling };
+        // Before the model, which takes its time.
+        let listener = serve::listen(address)?;
+        return serve::run(listener, open(args)?, &settings);
     }
-    let device = device::open(args.device)?;
-    let source = source::open("--from", &args.from, &device)?;
+    if args.chat {
+        let settings = ChatSettings { system: args.system.clone(), max_new_tokens: room(args)?, sampling };
+        return chat::run(&open(args)?, &settings);
+    }
+    if args.prompt.is_empty() && args.message.is_empty() {
+        return Err(Failure::usage(anyhow!(
+            "nothing to generate from; hint: give --prompt or --message, or talk to it with --chat or --serve"
+        )));
+    }
+    print(args, sampling)?;
+    Ok(Completion::Complete { path: None })
+}
+
+fn open(args: &GenerateArgs) -> Result<Source, Failure> {
+    source::open("--from", &args.from, &device::open(args.device)?)
+}
+
+/// Tokens of an answer in a conversation.
+fn room(args: &GenerateArgs) -> Result<usize, Failure> {
+    match args.max_new_tokens {
+        Some(0) => Err(Failure::usage(anyhow!(
+            "--max-new-tokens is `0`, must be at least `1`; hint: leave it out for what there is room for"
+        ))),
+        room => Ok(room.unwrap_or(usize::MAX)),
+    }
+}
+
+fn print(args: &GenerateArgs, sampling: Sampling) -> Result<(), Failure> {
+    let source = open(args)?;
     let tokenizer = &source.tokenizer;
     let prompts: Result<Vec<Vec<u32>>, Failure> = if args.message.is_empty() {
         args.prompt.iter().map(|text| text_prompt(tokenizer, text)).collect()
     } else {
         args.message.iter().map(|text| chat_prompt(tokenizer, &conversation(args.system.as_deref(), text))).collect()
     };
-    let generation = Generation { max_new_tokens: args.max_new_tokens, stop: tokenizer.stop_ids(), sampling };
+    let max_new_tokens = args.max_new_tokens.unwrap_or(MAX_NEW_TOKENS);
+    let generation = Generation { max_new_tokens, stop: tokenizer.stop_ids(), sampling };
     let answers = limbeck_model::generate(&source.model, &prompts?, &generation, |_, _| ()).map_err(Failure::usage)?;
     for answer in answers {
         output::line(answer_text(tokenizer, &answer)?)?;
     }
-    Ok(Completion::Complete { path: None })
+    Ok(())
 }
 
 fn sampling(args: &GenerateArgs) -> Result<Sampling, Failure> {
@@ -93,7 +146,7 @@ fn conversation(system: Option<&str>, user: &str) -> Vec<Message> {
 }
 
 /// A begin-of-text token and the text, as documents begin in training.
-fn text_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Failure> {
+pub(crate) fn text_prompt(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, Failure> {
     let ids = tokenizer.encode(text).map_err(Failure::usage)?;
     Ok([vec![tokenizer.begin_of_text()], ids].concat())
 }

@@ -12,6 +12,8 @@ use crate::failure::Failure;
 #[derive(Clone, Debug)]
 pub struct Interrupt {
     signal: Arc<AtomicUsize>,
+    /// Whether the next signal ends the process at once.
+    second: Arc<AtomicBool>,
 }
 
 impl Interrupt {
@@ -39,7 +41,13 @@ impl Interrupt {
             flag::register(number, Arc::clone(&second))?;
             flag::register_usize(number, Arc::clone(&signal), number as usize)?;
         }
-        Ok(Self { signal })
+        Ok(Self { signal, second })
+    }
+
+    /// Forgets what arrived; the next signal ends the process at once, or is one to be looked at.
+    pub fn end_at_next_signal(&self, at_once: bool) {
+        self.signal.store(0, Ordering::Relaxed);
+        self.second.store(at_once, Ordering::Relaxed);
     }
 
     /// The number of the signal that arrived.

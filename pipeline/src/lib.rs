@@ -4,11 +4,13 @@
 //! them all; [`plan`] says before the first what shapes a device allows. `pretrain`, `sft` and `distill` differ in their objective and share [`training`].
 
 pub mod allocator;
+pub mod answer_text;
 pub mod answers;
 pub mod bench;
 pub mod capture;
 pub mod card;
 pub mod chain;
+pub mod chat;
 pub mod check;
 pub mod cli;
 pub mod command;
@@ -32,8 +34,10 @@ pub mod prepare;
 pub mod pretrain;
 pub mod prune;
 pub mod report;
+pub mod serve;
 pub mod sft;
 pub mod source;
+pub mod speculation;
 pub mod teacher;
 pub mod tokenised;
 pub mod training;

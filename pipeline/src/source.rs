@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use burn::tensor::Device;
-use limbeck_checkpoint::{Parent, Resolved, is_gguf, resolve};
+use limbeck_checkpoint::{MANIFEST_FILE, Parent, Resolved, is_gguf, resolve};
 use limbeck_data::Tokenizer;
 use limbeck_export::{read_gguf, read_gguf_tokenizer};
 use limbeck_model::{Transformer, load_directory, load_parameters};
@@ -24,6 +24,15 @@ pub struct Source {
 }
 
 impl Source {
+    /// What a server calls it: the name of the GGUF file, of the directory, or of a step's run directory.
+    pub fn name(&self) -> String {
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let is_step = path.join(MANIFEST_FILE).is_file();
+        let named = if is_step { path.parent().unwrap_or(&path) } else { &path };
+        let name = if path.is_file() { named.file_stem() } else { named.file_name() };
+        name.map_or_else(|| "limbeck".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// Refuses sequences that are longer than the model was made for. `key` is what named it.
     ///
     /// # Errors

@@ -92,6 +92,23 @@ fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
     Ok(files)
 }
 
+/// A model that ends its turns, with a context of 512 tokens.
+pub(super) fn chat_model() -> anyhow::Result<PathBuf> {
+    let project = Project::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients/server"))?;
+    let set = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+    let corpus = ["train_documents=600", "valid_documents=20", "train_chats=2000", "valid_chats=20"];
+    let corpus = corpus.map(|count| format!("corpus.{count}"));
+    stage(&project, "prepare", &[&corpus[..], &set(&["tokenizer.vocab_size=700"])].concat(), &[])?;
+    let short =
+        set(&["data.sequence_length=512", "train.tokens_per_step=1024", "schedule.warmup_steps=10", "data.valid=[]"]);
+    let shape = set(&["model.hidden_size=96", "model.intermediate_size=160", "model.num_hidden_layers=2"]);
+    let steps = set(&["train.eval_every=", "train.max_steps=60"]);
+    stage(&project, "pretrain", &[&short[..], &shape, &steps].concat(), &["--device", "cpu"])?;
+    let steps = set(&["train.eval_every=", "train.max_steps=150"]);
+    let step = stage(&project, "sft", &[&short[..], &steps].concat(), &["--device", "cpu"])?;
+    Ok(project.root().join(step))
+}
+
 fn stage(project: &Project, stage: &str, set: &[String], options: &[&str]) -> anyhow::Result<String> {
     let config = format!("configs/tiny/{stage}.toml");
     let mut arguments = vec!["--config", config.as_str()];

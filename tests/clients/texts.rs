@@ -68,16 +68,27 @@ fn plain_texts(texts: &[String]) -> Vec<String> {
     texts.iter().step_by(10).enumerate().map(with).collect()
 }
 
+/// One turn and many, with and without a system turn, empty ones, white space at the ends, other scripts, text that a template
+/// could take for its own.
 fn chats() -> Vec<Vec<Message>> {
     let user = |text: &str| Message::new(Role::User, text);
+    let said = |text: &str| Message::new(Role::Assistant, text);
+    let system = |text: &str| Message::new(Role::System, text);
     vec![
         vec![user("Where does Petra live?")],
-        vec![Message::new(Role::System, "Answer in a few words."), user("  Un café, s'il vous plaît?\n\n")],
-        vec![
-            user("Why?\n"),
-            Message::new(Role::Assistant, "Because {{ it }} \"rains\".\n"),
-            user("你好 👋🏽 {% if x %}"),
-        ],
+        vec![system("Answer in a few words."), user("  Un café, s'il vous plaît?\n\n")],
+        vec![user("Why?\n"), said("Because {{ it }} \"rains\".\n"), user("你好 👋🏽 {% if x %}")],
+        vec![system("Be brief."), user("2 + 3?"), said("5"), user("Twice that?"), said("10"), user("And half?")],
+        vec![system(" Réponds en français.\n"), user("\tVoilà. "), said(" Merci \u{a0}"), user("\u{3000}fin\u{3000}")],
+        vec![system("Язык: любой 🌍"), user("مرحبا، كيف حالك؟"), said("बढ़िया 😀"), user("e\u{301} ≠ é, ﬁ ≠ fi")],
+        vec![user(""), said(""), user("")],
+        vec![system(""), user("")],
+        vec![user("a\r\nb\rc\u{2028}d\u{85}e"), said("\u{200b}"), user("\n\n\n")],
+        vec![user("one"), said("two"), user("three"), said("four"), user("five"), said("six"), user("seven")],
+        vec![user("{# no comment #} {%- endif -%}"), said("'single' `back` \\n <b>&amp;"), user("None False 0")],
+        vec![user("first"), user("second")],
+        vec![said("I begin."), user("You do.")],
+        vec![user("a"), system("late"), user("b"), said("c")],
     ]
 }
 

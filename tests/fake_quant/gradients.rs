@@ -31,13 +31,13 @@ fn section(weights: WeightGrid) -> FakeQuantSection {
 }
 
 fn trainer(model: Transformer) -> anyhow::Result<Trainer> {
-    Ok(Trainer { model, optimizer: AdamW::new(&OptimizerSection::new(1e-2))? })
+    Ok(Trainer::new(model, AdamW::new(&OptimizerSection::new(1e-2))?))
 }
 
 /// By name, the gradients that `step` would apply.
 fn gradients(trainer: &Trainer) -> anyhow::Result<NamedTensors> {
     let micro_batches = documents(3, 4, 17, trainer.model.config().vocab_size).micro_batches(2);
-    let (gradients, ..) = trainer.gradients(&NextToken, &micro_batches)?;
+    let gradients = trainer.gradients(&NextToken, &micro_batches)?.model;
     Ok(named(&trainer.model, &gradients))
 }
 
@@ -151,7 +151,7 @@ fn norms_of_the_gradients_are_those_of_all_parameters() -> anyhow::Result<()> {
     let model = Transformer::new(&config, 5, &cpu().autodiff()).with_fake_quant(Some(section(WeightGrid::Q8_0)));
     let trainer = trainer(model)?;
     let micro_batches = documents(3, 4, 17, config.vocab_size).micro_batches(2);
-    let (gradients, ..) = trainer.gradients(&NextToken, &micro_batches)?;
+    let gradients = trainer.gradients(&NextToken, &micro_batches)?.model;
     let norm = gradient_norm(&trainer.model, &gradients).expect("there are gradients").into_scalar::<f32>();
     let squares = named(&trainer.model, &gradients).into_values().flat_map(|tensor| tensor.values);
     let expected = squares.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();

@@ -4,8 +4,7 @@
 
 Needs: pip install "mlx[cpu]==0.32.4" mlx-lm==0.32.2 transformers==5.24.0 (on Linux; on a Mac, mlx without the brackets).
 
-EXPECTED.json is that of `check_transformers.py`; of it prompts, log_probs_last, greedy, texts, text_ids and tolerance count
-here. Exit 0: all agree. Exit 1: something differs, and a line says what. Exit 2: bad usage.
+EXPECTED.json is that of `check_transformers.py`, with the same keys; its tokenizer and chat template are transformers'. Exit 0: all agree. Exit 1: something differs, and a line says what. Exit 2: bad usage.
 """
 
 import json
@@ -57,6 +56,11 @@ def differences(directory, expected):
     if wrong:
         yield f"tokens of {len(wrong)} texts differ, the first is {wrong[0]!r}"
     print(f"tokens: {len(texts)} texts")
+    for index, chat in enumerate(expected["chats"]):
+        theirs = tokenizer.apply_chat_template(chat["messages"], tokenize=False, add_generation_prompt=True)
+        if theirs != chat["text"]:
+            yield f"chat {index}: Limbeck renders {chat['text']!r}, transformers {theirs!r}"
+    print(f"chat template: {len(expected['chats'])} chats")
 
 
 def main(arguments):

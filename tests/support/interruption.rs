@@ -34,7 +34,7 @@ pub(crate) fn signal(
 }
 
 /// The child has not been waited for, so its number is still its own.
-fn send(child: &Child, signal: &str) -> anyhow::Result<()> {
+pub(crate) fn send(child: &Child, signal: &str) -> anyhow::Result<()> {
     let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &child.id().to_string()]).status()?;
     ensure!(sent.success(), "SIG{signal} was not sent");
     Ok(())

@@ -11,4 +11,5 @@ pub(crate) mod numbers;
 pub(crate) mod outcome;
 pub(crate) mod project;
 pub(crate) mod sandbox;
+pub(crate) mod server;
 pub(crate) mod small_device;

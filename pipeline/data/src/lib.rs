@@ -57,4 +57,4 @@ pub use error::DataError;
 pub use message::{Message, Role};
 pub use mixture::{EntryEvaluation, EntryReport, Mixture, Prompt, Rollout};
 pub use shard::{Progress, ProgressState, token_counts};
-pub use tokenizer::{Tokenizer, TokenizerDifference, TokenizerFiles};
+pub use tokenizer::{TextStream, Tokenizer, TokenizerDifference, TokenizerFiles};

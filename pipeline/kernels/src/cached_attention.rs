@@ -46,6 +46,19 @@ impl HostCache {
         self.layout.num_key_value_heads * self.capacity * self.layout.head_dim
     }
 
+    /// See [`crate::KeyValueCache::grow`].
+    pub(crate) fn grow(&mut self, capacity: usize) {
+        let [old, new] = [self.capacity, capacity].map(|columns| columns * self.layout.head_dim);
+        for cache in [&mut self.keys, &mut self.values] {
+            let mut larger = vec![0.0; cache.len() / old * new];
+            for (larger, head) in larger.chunks_mut(new).zip(cache.chunks(old)) {
+                larger[..old].copy_from_slice(head);
+            }
+            *cache = larger;
+        }
+        self.capacity = capacity;
+    }
+
     /// See [`crate::KeyValueCache::keep`].
     pub(crate) fn keep(&mut self, rows: &[usize]) {
         let size = self.row_size();
@@ -56,52 +69,94 @@ impl HostCache {
 
     /// See [`crate::KeyValueCache::attend`].
     pub(crate) fn attend(&mut self, projected: Tensor<3>, norms: Option<HeadNorms>, plan: &CachePlan) -> Tensor<3> {
-        timed(Operator::Attention, Direction::Forward, || {
-            let output = self.rows(&primitive(projected), norms, plan);
-            let width = self.layout.num_attention_heads * self.layout.head_dim;
-            let shape = [plan.left_padding.len(), plan.tokens, width];
-            Tensor::from_primitive::<Flex>(shaped(shape.into(), output))
-        })
+        let (layout, capacity, size) = (self.layout, self.capacity, self.row_size());
+        let caches = self.keys.chunks_mut(size).zip(self.values.chunks_mut(size));
+        let mut places = Vec::with_capacity(plan.left_padding.len());
+        for ((keys, values), first) in caches.zip(&plan.left_padding) {
+            places.push(Place { keys, values, capacity, first: *first, plan });
+        }
+        attend(projected, norms, layout, places)
     }
 
-    fn rows(&mut self, projected: &FlexTensor, norms: Option<HeadNorms>, plan: &CachePlan) -> Vec<f32> {
-        let (layout, capacity, size) = (self.layout, self.capacity, self.row_size());
-        let norms = norms.map(|norms| (primitive(norms.query_weight), primitive(norms.key_weight), norms.epsilon));
-        let norms = norms.as_ref().map(|(query, key, epsilon)| NormWeights {
-            query: values(query),
-            key: values(key),
-            epsilon: *epsilon,
-        });
-        let width = layout.num_attention_heads * layout.head_dim;
-        let mut output = unwritten(plan.left_padding.len() * plan.tokens * width);
-        let caches = self.keys.par_chunks_mut(size).zip(self.values.par_chunks_mut(size));
-        let projected = values(projected).par_chunks(plan.tokens * last_dimension(projected));
-        let rows = output.par_chunks_mut(plan.tokens * width).zip(projected).zip(caches).zip(&plan.left_padding);
-        rows.for_each(|(((output, projected), (keys, values)), first)| {
-            let (tokens, half) = (plan.tokens, layout.head_dim / 2);
-            // What stands before the row's first token is not looked at again.
-            let skipped = first.saturating_sub(plan.start).min(tokens);
-            let start = plan.start + skipped;
-            let (padding, output) = output.split_at_mut(skipped * width);
-            padding.fill(0.0);
-            let angles = start.saturating_sub(*first) * half..(start + tokens - skipped).saturating_sub(*first) * half;
-            let (cosines, sines) = &*plan.angles.0;
-            let heads = Heads {
-                projected: &projected[skipped * projected.len() / tokens..],
-                cosines: &cosines[angles.clone()],
-                sines: &sines[angles],
-                positions: &[],
-                layout,
-                norms,
-            };
-            let row = Row { heads, tokens: tokens - skipped, start, first: *first, capacity };
-            vectorized(
-                #[inline(always)]
-                || row.attend(keys, values, output),
-            );
-        });
-        output
+    /// See [`crate::KeyValueCache::attend_each`].
+    pub(crate) fn attend_each(
+        caches: Vec<&mut Self>,
+        projected: Tensor<3>,
+        norms: Option<HeadNorms>,
+        layout: HeadLayout,
+        plans: &[CachePlan],
+    ) -> Tensor<3> {
+        let mut places = Vec::with_capacity(plans.len());
+        for (Self { keys, values, capacity, .. }, plan) in caches.into_iter().zip(plans) {
+            places.push(Place { keys, values, capacity: *capacity, first: 0, plan });
+        }
+        attend(projected, norms, layout, places)
     }
+}
+
+/// Where a row of a pass is kept.
+struct Place<'a> {
+    /// `[num_key_value_heads, capacity, head_dim]`.
+    keys: &'a mut [f32],
+    /// As `keys`.
+    values: &'a mut [f32],
+    capacity: usize,
+    /// Column of the row's first token.
+    first: usize,
+    /// Of a pass with as many tokens as those of the other rows.
+    plan: &'a CachePlan,
+}
+
+fn attend(projected: Tensor<3>, norms: Option<HeadNorms>, layout: HeadLayout, places: Vec<Place<'_>>) -> Tensor<3> {
+    timed(Operator::Attention, Direction::Forward, || {
+        let [rows, tokens, _] = projected.dims();
+        let output = attend_rows(&primitive(projected), norms, layout, places);
+        let shape = [rows, tokens, layout.num_attention_heads * layout.head_dim];
+        Tensor::from_primitive::<Flex>(shaped(shape.into(), output))
+    })
+}
+
+fn attend_rows(
+    projected: &FlexTensor,
+    norms: Option<HeadNorms>,
+    layout: HeadLayout,
+    places: Vec<Place<'_>>,
+) -> Vec<f32> {
+    let norms = norms.map(|norms| (primitive(norms.query_weight), primitive(norms.key_weight), norms.epsilon));
+    let norms = norms.as_ref().map(|(query, key, epsilon)| NormWeights {
+        query: values(query),
+        key: values(key),
+        epsilon: *epsilon,
+    });
+    let Some(tokens) = places.first().map(|place| place.plan.tokens) else { return Vec::new() };
+    let width = layout.num_attention_heads * layout.head_dim;
+    let mut output = unwritten(places.len() * tokens * width);
+    let projected = values(projected).par_chunks(tokens * last_dimension(projected));
+    let rows = output.par_chunks_mut(tokens * width).zip(projected).zip(places);
+    rows.for_each(|((output, projected), Place { keys, values, capacity, first, plan })| {
+        let half = layout.head_dim / 2;
+        // What stands before the row's first token is not looked at again.
+        let skipped = first.saturating_sub(plan.start).min(tokens);
+        let start = plan.start + skipped;
+        let (padding, output) = output.split_at_mut(skipped * width);
+        padding.fill(0.0);
+        let angles = start.saturating_sub(first) * half..(start + tokens - skipped).saturating_sub(first) * half;
+        let (cosines, sines) = &*plan.angles.0;
+        let heads = Heads {
+            projected: &projected[skipped * projected.len() / tokens..],
+            cosines: &cosines[angles.clone()],
+            sines: &sines[angles],
+            positions: &[],
+            layout,
+            norms,
+        };
+        let row = Row { heads, tokens: tokens - skipped, start, first, capacity };
+        vectorized(
+            #[inline(always)]
+            || row.attend(keys, values, output),
+        );
+    });
+    output
 }
 
 /// A row of a pass, without its padding.

@@ -112,6 +112,51 @@ impl KeyValueCache {
         }
     }
 
+    /// [`KeyValueCache::attend`] for rows that are each kept in a cache of their own, of one row without padding: such as
+    /// were begun at different times. All passes have as many tokens. A row's output has the bits that it has alone.
+    ///
+    /// # Shapes
+    /// As [`KeyValueCache::attend`], a row for each of `caches` and `plans`
+    pub fn attend_each(
+        caches: Vec<&mut Self>,
+        projected: Tensor<3>,
+        norms: Option<HeadNorms>,
+        layout: HeadLayout,
+        plans: &[CachePlan],
+    ) -> Tensor<3> {
+        assert_eq!([caches.len(), plans.len()], [projected.dims()[0]; 2], "a cache and a plan for each row");
+        if implementation_on(&projected.device()) == Implementation::Fused {
+            let caches = caches.into_iter().filter_map(Self::host).collect();
+            return HostCache::attend_each(caches, projected, norms, layout, plans);
+        }
+        let rows = caches.into_iter().zip(plans).enumerate();
+        let attend = |(row, (cache, plan)): (usize, (&mut Self, &CachePlan))| {
+            cache.attend(projected.clone().narrow(0, row, 1), norms.clone(), layout, plan)
+        };
+        Tensor::cat(rows.map(attend).collect(), 0)
+    }
+
+    /// Makes room for `capacity` columns in all, no fewer than there are. What it holds is copied.
+    pub fn grow(&mut self, capacity: usize) {
+        match &mut self.0 {
+            Buffers::Host(cache) => cache.grow(capacity),
+            Buffers::Device { keys, values } => {
+                for cache in [keys, values] {
+                    let [rows, heads, columns, head_dim] = cache.dims();
+                    let larger = Tensor::zeros([rows, heads, capacity, head_dim], &cache.device());
+                    *cache = larger.slice_assign([0..rows, 0..heads, 0..columns, 0..head_dim], cache.clone());
+                }
+            }
+        }
+    }
+
+    fn host(&mut self) -> Option<&mut HostCache> {
+        match &mut self.0 {
+            Buffers::Host(cache) => Some(cache),
+            Buffers::Device { .. } => None,
+        }
+    }
+
     /// Goes on with these rows alone.
     pub fn keep(&mut self, rows: &[usize]) {
         match &mut self.0 {
@@ -191,6 +236,7 @@ mod tests {
             }
         };
         pass(&mut cache, &[0, 1, 2], 0, 9);
+        cache.grow(TOKENS);
         (9..20).for_each(|column| pass(&mut cache, &[0, 1, 2], column, 1));
         cache.keep(&[1, 2]);
         (20..TOKENS).for_each(|column| pass(&mut cache, &[1, 2], column, 1));
@@ -200,19 +246,64 @@ mod tests {
     fn cached_attention_is_that_of_a_whole_pass_over_each_row() {
         let projected = drawn(1, [3, TOKENS, WIDTH], -2.0..2.0);
         let device = projected.device();
-        cached(KeyValueCache::new(3, TOKENS, LAYOUT, &device), &device, &projected);
+        cached(KeyValueCache::new(3, 9, LAYOUT, &device), &device, &projected);
+    }
+
+    /// Tokens that each row has read before the rows go on together.
+    const READ: [usize; 3] = [9, 3, 20];
+
+    /// Outputs of a column more of each row, each in a cache of its own, together and one by one.
+    fn together_and_alone(new_cache: &dyn Fn(&Device) -> KeyValueCache) -> [Vec<Tensor<3>>; 2] {
+        let projected: Tensor<3> = drawn(1, [3, TOKENS, WIDTH], -2.0..2.0);
+        let device = projected.device();
+        let angles = CacheAngles::new(TOKENS, 20, 10_000.0, &device);
+        let column =
+            |row: usize, start: usize, tokens: usize| projected.clone().narrow(0, row, 1).narrow(1, start, tokens);
+        let read = |row: usize| {
+            let mut cache = new_cache(&device);
+            cache.attend(column(row, 0, READ[row]), norms(), LAYOUT, &CachePlan::new(&[0], 0, READ[row], &angles));
+            cache
+        };
+        let (mut caches, mut alone) = ([0, 1, 2].map(read), [0, 1, 2].map(read));
+        let mut outputs = [Vec::new(), Vec::new()];
+        for step in 0..7 {
+            let plans = READ.map(|read| CachePlan::new(&[0], read + step, 1, &angles));
+            let inputs = [0, 1, 2].map(|row| column(row, READ[row] + step, 1));
+            let joined = Tensor::cat(inputs.to_vec(), 0);
+            outputs[0].push(KeyValueCache::attend_each(caches.iter_mut().collect(), joined, norms(), LAYOUT, &plans));
+            let rows = alone.iter_mut().zip(inputs).zip(&plans);
+            let rows = rows.map(|((cache, input), plan)| cache.attend(input, norms(), LAYOUT, plan));
+            outputs[1].push(Tensor::cat(rows.collect(), 0));
+        }
+        outputs
+    }
+
+    #[test]
+    fn rows_in_caches_of_their_own_have_the_bits_that_they_have_alone() {
+        let [together, alone] = together_and_alone(&|device| KeyValueCache::new(1, TOKENS, LAYOUT, device));
+        for (step, (together, alone)) in together.into_iter().zip(alone).enumerate() {
+            for (row, read) in READ.into_iter().enumerate() {
+                let projected: Tensor<3> = drawn(1, [3, TOKENS, WIDTH], -2.0..2.0);
+                let positions: Vec<u32> = (0..TOKENS as u32).collect();
+                let plan = AttentionPlan::new(&positions, TOKENS, 20, 10_000.0, &projected.device());
+                let whole = rotary_attention(projected.narrow(0, row, 1), norms(), LAYOUT, &plan, Precision::Fp32);
+                assert_close(together.clone().narrow(0, row, 1), whole.narrow(1, read + step, 1));
+            }
+            assert_eq!(together.into_data(), alone.into_data());
+        }
     }
 
     #[test]
     fn composed_cached_attention_is_the_fused_one() {
         let projected: Tensor<3> = drawn(1, [3, TOKENS, WIDTH], -2.0..2.0);
         let device = projected.device();
-        let shape = [3, 2, TOKENS, 20];
+        let shape = [3, 2, 9, 20];
         let (keys, values) = (Tensor::zeros(shape, &device), Tensor::zeros(shape, &device));
         let mut composed = KeyValueCache(Buffers::Device { keys, values });
         let mut fused = KeyValueCache::new(3, TOKENS, LAYOUT, &device);
         let angles = CacheAngles::new(TOKENS, 20, 10_000.0, &device);
         for (start, tokens) in [(0, 9), (9, 1), (10, 2)] {
+            composed.grow(TOKENS.min(9 + 2 * start));
             let mut plan = CachePlan::new(&PADDING, start, tokens, &angles);
             let positions: Vec<u32> = PADDING
                 .iter()

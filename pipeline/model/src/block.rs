@@ -4,11 +4,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
-    AttentionPlan, HeadLayout, HeadNorms, KeyValueCache, Precision, add_bias, int8_rounded, linear_add, linears,
-    rotary_attention, swiglu_composed, swiglu_linear_add,
+    AttentionPlan, HeadLayout, HeadNorms, Precision, add_bias, int8_rounded, linear_add, linears, rotary_attention,
+    swiglu_composed, swiglu_linear_add,
 };
 
-use crate::cache::CachedPass;
 use crate::forward::{TracedBlock, TracedNorm};
 use crate::layers::{Linear, RmsNorm};
 
@@ -66,18 +65,16 @@ impl Attention {
         rotary_attention(projected, self.norms(), self.layout, &pass.plan, pass.precision)
     }
 
-    /// [`Attention::forward`] for the tokens that follow those in `cache`.
+    /// [`Attention::forward`] for tokens that follow others, which `attend` has the keys and values of.
     fn forward_cached(
         &self,
         residual: Tensor<3>,
         input: Tensor<3>,
-        cache: &mut KeyValueCache,
-        pass: &CachedPass,
+        arithmetic: Arithmetic,
+        attend: impl FnOnce(Tensor<3>, Option<HeadNorms>, HeadLayout) -> Tensor<3>,
     ) -> Tensor<3> {
-        let arithmetic = Arithmetic::from(pass);
-        let projected = self.project(input, arithmetic);
-        let attended = cache.attend(projected, self.norms(), self.layout, &pass.plan);
-        linear_add(residual, arithmetic.input(attended), self.o_proj.weight.val(), pass.precision)
+        let attended = attend(self.project(input, arithmetic), self.norms(), self.layout);
+        linear_add(residual, arithmetic.input(attended), self.o_proj.weight.val(), arithmetic.precision)
     }
 
     /// The heads of queries, keys and values side by side, see [`rotary_attention`].
@@ -108,19 +105,14 @@ pub(crate) struct Pass {
 
 /// How a block multiplies.
 #[derive(Clone, Copy)]
-struct Arithmetic {
-    precision: Precision,
-    int8_inputs: bool,
+pub(crate) struct Arithmetic {
+    pub(crate) precision: Precision,
+    /// Whether the inputs of matrices are rounded to 8 bits.
+    pub(crate) int8_inputs: bool,
 }
 
 impl From<&Pass> for Arithmetic {
     fn from(pass: &Pass) -> Self {
-        Self { precision: pass.precision, int8_inputs: pass.int8_inputs }
-    }
-}
-
-impl From<&CachedPass> for Arithmetic {
-    fn from(pass: &CachedPass) -> Self {
         Self { precision: pass.precision, int8_inputs: pass.int8_inputs }
     }
 }
@@ -208,10 +200,16 @@ impl Block {
         (hidden, TracedBlock { attention, heads, feed_forward, neurons })
     }
 
-    /// [`Block::forward`] for the tokens that follow those in `cache`.
-    pub(crate) fn forward_cached(&self, hidden: Tensor<3>, cache: &mut KeyValueCache, pass: &CachedPass) -> Tensor<3> {
+    /// [`Block::forward`] for tokens that follow others, which `attend` has the keys and values of: a pass of
+    /// [`limbeck_kernels::KeyValueCache`].
+    pub(crate) fn forward_cached(
+        &self,
+        hidden: Tensor<3>,
+        arithmetic: Arithmetic,
+        attend: impl FnOnce(Tensor<3>, Option<HeadNorms>, HeadLayout) -> Tensor<3>,
+    ) -> Tensor<3> {
         let normed = self.input_layernorm.forward(hidden.clone());
-        self.feed_forward(self.self_attn.forward_cached(hidden, normed, cache, pass), pass.into())
+        self.feed_forward(self.self_attn.forward_cached(hidden, normed, arithmetic, attend), arithmetic)
     }
 
     fn feed_forward(&self, hidden: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {

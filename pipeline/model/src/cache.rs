@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use limbeck_config::ModelConfig;
-use limbeck_kernels::{CacheAngles, CachePlan, HeadLayout, KeyValueCache, Precision};
+use limbeck_kernels::{CacheAngles, CachePlan, HeadLayout, KeyValueCache};
 
 /// The key-value cache of a batch. Rows are aligned at their ends: row `i` starts at column `left_padding[i]`.
 #[derive(Debug)]
@@ -10,37 +10,43 @@ pub(crate) struct Cache {
     pub(crate) layers: Vec<KeyValueCache>,
     left_padding: Vec<usize>,
     columns: usize,
+    capacity: usize,
     angles: CacheAngles,
-}
-
-/// What one forward pass over a cache has in common for all blocks.
-#[derive(Debug)]
-pub(crate) struct CachedPass {
-    pub(crate) plan: CachePlan,
-    pub(crate) precision: Precision,
-    /// Whether the inputs of matrices are rounded to 8 bits.
-    pub(crate) int8_inputs: bool,
 }
 
 impl Cache {
     pub(crate) fn new(config: &ModelConfig, left_padding: Vec<usize>, capacity: usize, device: &Device) -> Self {
+        Self::with_angles(config, left_padding, capacity, angles(config, capacity, device), device)
+    }
+
+    /// With angles of `capacity` positions or more.
+    pub(crate) fn with_angles(
+        config: &ModelConfig,
+        left_padding: Vec<usize>,
+        capacity: usize,
+        angles: CacheAngles,
+        device: &Device,
+    ) -> Self {
         let &ModelConfig { num_attention_heads, num_key_value_heads, head_dim, .. } = config;
         let layout = HeadLayout { num_attention_heads, num_key_value_heads, head_dim };
         let layer = |_| KeyValueCache::new(left_padding.len(), capacity, layout, device);
-        Self {
-            layers: (0..config.num_hidden_layers).map(layer).collect(),
-            left_padding,
-            columns: 0,
-            angles: CacheAngles::new(capacity, head_dim, config.rope_theta, device),
-        }
+        Self { layers: (0..config.num_hidden_layers).map(layer).collect(), left_padding, columns: 0, capacity, angles }
     }
 
     /// The pass over the next `tokens` columns, which are then taken as read.
-    pub(crate) fn advance(&mut self, tokens: usize, precision: Precision, int8_inputs: bool) -> CachedPass {
+    pub(crate) fn advance(&mut self, tokens: usize) -> CachePlan {
         let start = self.columns;
         self.columns += tokens;
-        let plan = CachePlan::new(&self.left_padding, start, tokens, &self.angles);
-        CachedPass { plan, precision, int8_inputs }
+        CachePlan::new(&self.left_padding, start, tokens, &self.angles)
+    }
+
+    /// Makes room for a pass over `tokens` columns, and for more where it has to: `limit` is what there will be at most.
+    pub(crate) fn reserve(&mut self, tokens: usize, limit: usize) {
+        let needed = self.columns + tokens;
+        if needed > self.capacity {
+            self.capacity = needed.max(limit.min(2 * self.capacity));
+            self.layers.iter_mut().for_each(|layer| layer.grow(self.capacity));
+        }
     }
 
     /// Goes on with these rows alone.
@@ -48,6 +54,11 @@ impl Cache {
         self.layers.iter_mut().for_each(|layer| layer.keep(rows));
         self.left_padding = rows.iter().map(|row| self.left_padding[*row]).collect();
     }
+}
+
+/// The rotary angles of `capacity` positions of a model.
+pub(crate) fn angles(config: &ModelConfig, capacity: usize, device: &Device) -> CacheAngles {
+    CacheAngles::new(capacity, config.head_dim, config.rope_theta, device)
 }
 
 #[cfg(test)]

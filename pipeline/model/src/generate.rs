@@ -101,7 +101,7 @@ pub fn generate_in_batches(
     Ok(Some(answers))
 }
 
-fn check(model: &Transformer, prompts: &[Vec<u32>]) -> Result<(), ModelError> {
+pub(crate) fn check(model: &Transformer, prompts: &[Vec<u32>]) -> Result<(), ModelError> {
     let (limit, vocab_size) = (model.config().max_position_embeddings, model.config().vocab_size);
     for (row, prompt) in prompts.iter().enumerate() {
         if prompt.is_empty() {

@@ -9,6 +9,7 @@
 
 mod block;
 mod cache;
+mod continuous;
 mod cut;
 mod directory;
 mod error;
@@ -26,6 +27,7 @@ mod transformer;
 mod weights;
 
 pub use block::{Attention, Block, FeedForward};
+pub use continuous::{Ended, Joined, NewToken, RunningBatch};
 pub use cut::{BlockCut, Cut};
 pub use directory::{TokenIds, load_directory, read_config, write_config, write_directory};
 pub use error::ModelError;

@@ -3,9 +3,9 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{FakeQuantSection, ModelConfig};
-use limbeck_kernels::{Precision, embedding, int8_rounded, linear};
+use limbeck_kernels::{CachePlan, KeyValueCache, Precision, embedding, int8_rounded, linear};
 
-use crate::block::Block;
+use crate::block::{Arithmetic, Block};
 use crate::cache::Cache;
 use crate::fake_quant::RoundedInputs;
 use crate::forward::Forward;
@@ -140,13 +140,42 @@ impl Transformer {
     /// - `inputs`: `[rows * tokens]`
     /// - output: `[rows, vocab_size]`
     pub(crate) fn next_logits(&self, inputs: &[u32], tokens: usize, cache: &mut Cache) -> Tensor<2> {
-        let pass = cache.advance(tokens, self.precision, self.rounded_inputs.blocks);
+        let plan = cache.advance(tokens);
         let mut hidden = embedding(self.model.embed_tokens.weight.val(), inputs, tokens);
-        for (block, layer) in self.model.layers.iter().zip(&mut cache.layers) {
-            hidden = block.forward_cached(hidden, layer, &pass);
+        for (block, cache) in self.model.layers.iter().zip(&mut cache.layers) {
+            hidden = block.forward_cached(hidden, self.arithmetic(), |projected, norms, layout| {
+                cache.attend(projected, norms, layout, &plan)
+            });
         }
+        self.last_logits(hidden)
+    }
+
+    /// [`Transformer::next_logits`] for a token of each of several rows, which are kept in caches of their own.
+    ///
+    /// # Shapes
+    /// - `inputs`: `[rows]`, as many as `caches`
+    /// - output: `[rows, vocab_size]`
+    pub(crate) fn next_logits_each(&self, inputs: &[u32], caches: &mut [&mut Cache]) -> Tensor<2> {
+        let plans: Vec<CachePlan> = caches.iter_mut().map(|cache| cache.advance(1)).collect();
+        let mut hidden = embedding(self.model.embed_tokens.weight.val(), inputs, 1);
+        for (index, block) in self.model.layers.iter().enumerate() {
+            let caches: Vec<&mut KeyValueCache> = caches.iter_mut().map(|cache| &mut cache.layers[index]).collect();
+            hidden = block.forward_cached(hidden, self.arithmetic(), |projected, norms, layout| {
+                KeyValueCache::attend_each(caches, projected, norms, layout, &plans)
+            });
+        }
+        self.last_logits(hidden)
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic { precision: self.precision, int8_inputs: self.rounded_inputs.blocks }
+    }
+
+    /// `[rows, tokens, hidden_size]` to `[rows, vocab_size]`.
+    fn last_logits(&self, hidden: Tensor<3>) -> Tensor<2> {
+        let [rows, tokens, hidden_size] = hidden.dims();
         let last = hidden.narrow(1, tokens - 1, 1); // [rows, 1, hidden_size]
-        let last = self.model.norm.forward(last).reshape([inputs.len() / tokens, self.config.hidden_size]);
+        let last = self.model.norm.forward(last).reshape([rows, hidden_size]);
         linear(self.head_input(last), self.output_weight(), self.precision)
     }
 }

@@ -55,7 +55,7 @@ struct Arm {
 impl Arm {
     fn new(student: &Transformer, objective: Box<dyn Objective>) -> Result<Self, Failure> {
         let optimizer = AdamW::new(&OptimizerSection::new(LEARNING_RATE)).map_err(Failure::usage)?;
-        let trainer = Trainer { model: student.clone(), optimizer };
+        let trainer = Trainer::new(student.clone(), optimizer);
         Ok(Self { trainer: Some(trainer), objective, seconds: Vec::new() })
     }
 

@@ -195,6 +195,9 @@ mod tests {
             dump_weights: None,
         };
         let line = format!("{:?}", command(Path::new("bench"), BenchModel::Million28, &args));
-        assert_eq!(line, r#""bench" "--model" "28m" "--device" "cpu" "--precision=bf16" "--steps=7" "--distill" "--json""#);
+        assert_eq!(
+            line,
+            r#""bench" "--model" "28m" "--device" "cpu" "--precision=bf16" "--steps=7" "--distill" "--json""#
+        );
     }
 }

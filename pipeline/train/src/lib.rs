@@ -25,6 +25,7 @@ mod prune;
 mod read_ahead;
 mod run;
 mod schedule;
+mod speculation;
 mod step;
 mod teacher;
 
@@ -48,5 +49,6 @@ pub use prune::{
 pub use read_ahead::ReadAhead;
 pub use run::{Ending, Run};
 pub use schedule::learning_rate;
+pub use speculation::{Blocks, Chance, chances, expected_tokens, speed_up};
 pub use step::{AlignmentTrainer, StepGradients, StepReport, Trainer};
 pub use teacher::Teacher;

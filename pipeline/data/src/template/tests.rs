@@ -144,3 +144,32 @@ fn a_template_that_does_not_compile_is_refused() {
     let error = ChatTemplate::new("{% for %}".to_owned(), None, None).err().expect("refused");
     assert!(error.to_string().starts_with("the chat template fails: "), "{error}");
 }
+
+/// `tests/reference/make_chats.py` has the templates and the conversations.
+#[test]
+fn conversations_render_as_transformers_renders_them() {
+    let golden: serde_json::Value = serde_json::from_str(include_str!("../../tests/golden/chats.json")).expect("JSON");
+    let text = |value: &serde_json::Value| value.as_str().expect("a string").to_owned();
+    let templates = golden["templates"].as_object().expect("templates");
+    assert_eq!(text(&templates["chatml"]), CHATML);
+    let cases = golden["cases"].as_array().expect("cases");
+    let mut refused = 0;
+    for (name, source) in templates {
+        let tokens = ["bos_token", "eos_token"].map(|token| Some(text(&golden["tokens"][token])));
+        let [begin, end] = tokens;
+        let template = ChatTemplate::new(text(source), begin, end).expect("compiled");
+        for (index, case) in cases.iter().enumerate() {
+            let messages: Vec<Message> = serde_json::from_value(case["messages"].clone()).expect("messages");
+            let rendered = template.render(&messages, case["add_generation_prompt"] == true);
+            match case[name].as_str() {
+                Some(expected) => assert_eq!(rendered.expect("rendered"), expected, "{name} {index}"),
+                None => {
+                    let error = rendered.expect_err("refused").to_string();
+                    assert!(error.contains("must alternate"), "{name} {index}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert_eq!((templates.len(), cases.len(), refused), (5, 30, 4));
+}

@@ -7,6 +7,7 @@ mod files;
 mod restricted;
 mod restriction;
 mod special;
+mod stream;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::template::ChatTemplate;
 pub use self::difference::TokenizerDifference;
 pub use self::files::TokenizerFiles;
 pub(crate) use self::special::Guard;
+pub use self::stream::TextStream;
 
 /// Before and after every document.
 const END_OF_TEXT: &str = "<|endoftext|>";

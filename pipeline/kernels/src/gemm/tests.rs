@@ -86,6 +86,23 @@ fn blocks_of_every_dimension_add_up() {
 }
 
 #[test]
+fn a_row_of_few_has_the_bits_that_it_has_alone() {
+    let (k, n) = (67, 21);
+    let (left, right) = (random(few_rows::ROWS * k, 1), random(n * k, 2));
+    let right = Matrix::new(&right, n, k, k).transposed();
+    let product = |first: usize, rows: usize| {
+        let left = Matrix::new(&left[first * k..], rows, k, k);
+        let mut output = vec![f32::NAN; rows * n];
+        multiply(Precision::Fp32, left, right, &mut output, n, Output::Replace);
+        output
+    };
+    let alone: Vec<Vec<f32>> = (0..few_rows::ROWS).map(|row| product(row, 1)).collect();
+    for rows in 1..=few_rows::ROWS {
+        assert_eq!(product(0, rows), alone[..rows].concat(), "{rows} rows");
+    }
+}
+
+#[test]
 fn nothing_times_nothing_is_zero() {
     for level in available() {
         let mut output = [f32::NAN; 6];
