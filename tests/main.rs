@@ -16,6 +16,8 @@ mod experiments;
 mod gap;
 /// The key-value cache gives what the full forward pass gives.
 mod generation;
+/// What was exported is the same model when it is read again.
+mod imports;
 /// The first loss, a batch learnt by heart, the loss head in chunks.
 mod learning;
 /// A teacher's logits on disk.

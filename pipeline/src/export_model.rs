@@ -8,8 +8,9 @@ use burn::tensor::Device;
 use clap::Args;
 use limbeck_checkpoint::{Parent, write_atomically};
 use limbeck_config::{ExportConfig, ExportFormat, load, to_toml};
-use limbeck_export::{Agreement, GgufType, compare, write_gguf};
+use limbeck_export::{Agreement, GgufType, compare, write_gguf, write_mlx};
 use limbeck_model::{TokenIds, Transformer, parameters, write_directory};
+use limbeck_quant::AffineGrid;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::ConfigArgs;
@@ -168,6 +169,8 @@ fn file_name(format: ExportFormat) -> &'static str {
         ExportFormat::GgufQ5KM => "model-q5_k_m.gguf",
         ExportFormat::GgufQ4KM => "model-q4_k_m.gguf",
         ExportFormat::GgufQ4_0 => "model-q4_0.gguf",
+        ExportFormat::MlxQ8 => "mlx-q8",
+        ExportFormat::MlxQ4 => "mlx-q4",
     }
 }
 
@@ -177,9 +180,9 @@ fn tolerance(format: ExportFormat) -> f64 {
     match format {
         ExportFormat::HuggingFace | ExportFormat::GgufF32 => 1e-5,
         ExportFormat::GgufF16 => 2e-2,
-        ExportFormat::GgufQ8_0 | ExportFormat::GgufQ6K => 0.5,
+        ExportFormat::GgufQ8_0 | ExportFormat::GgufQ6K | ExportFormat::MlxQ8 => 0.5,
         ExportFormat::GgufQ5KM => 1.0,
-        ExportFormat::GgufQ4KM | ExportFormat::GgufQ4_0 => 2.0,
+        ExportFormat::GgufQ4KM | ExportFormat::GgufQ4_0 | ExportFormat::MlxQ4 => 2.0,
     }
 }
 
@@ -187,9 +190,11 @@ fn tolerance(format: ExportFormat) -> f64 {
 fn write(format: ExportFormat, source: &Source, path: &Path, device: &Device) -> anyhow::Result<Transformer> {
     let kind = match format {
         ExportFormat::HuggingFace => {
-            write_hugging_face(source, path)?;
+            write_model_directory(source, path, |ids, path| Ok(write_directory(&source.model, ids, path)?))?;
             return source::model_at(path, device);
         }
+        ExportFormat::MlxQ8 => return write_for_mlx(AffineGrid::Q8, source, path, device),
+        ExportFormat::MlxQ4 => return write_for_mlx(AffineGrid::Q4, source, path, device),
         ExportFormat::GgufF32 => GgufType::F32,
         ExportFormat::GgufF16 => GgufType::F16,
         ExportFormat::GgufQ8_0 => GgufType::Q8_0,
@@ -224,8 +229,22 @@ fn with_tokenizer_files<T>(
     written
 }
 
-/// Files first under another name, so that a directory of this name is whole.
-fn write_hugging_face(source: &Source, path: &Path) -> anyhow::Result<()> {
+fn write_for_mlx(grid: AffineGrid, source: &Source, path: &Path, device: &Device) -> anyhow::Result<Transformer> {
+    let unpacked = write_model_directory(source, path, |ids, path| {
+        Ok(write_mlx(path, source.model.config(), &parameters(&source.model), ids, grid)?)
+    })?;
+    for matrix in unpacked {
+        eprintln!("note: {matrix}");
+    }
+    source::model_at(path, device)
+}
+
+/// The tokenizer, and the model by `write`: first under another name, so that a directory of this name is whole.
+fn write_model_directory<T>(
+    source: &Source,
+    path: &Path,
+    write: impl FnOnce(&TokenIds, &Path) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let temporary = path.with_extension("tmp");
     for stale in [&temporary, path] {
         if stale.exists() {
@@ -235,9 +254,10 @@ fn write_hugging_face(source: &Source, path: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(&temporary)?;
     let tokenizer = &source.tokenizer;
     let ids = TokenIds { end: tokenizer.stop_ids(), padding: tokenizer.end_of_text() };
-    write_directory(&source.model, &ids, &temporary)?;
+    let written = write(&ids, &temporary)?;
     tokenizer.save(&temporary)?;
-    Ok(std::fs::rename(&temporary, path)?)
+    std::fs::rename(&temporary, path)?;
+    Ok(written)
 }
 
 fn size(path: &Path) -> std::io::Result<u64> {

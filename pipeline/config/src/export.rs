@@ -29,6 +29,10 @@ pub enum ExportFormat {
     GgufQ4KM,
     /// GGUF with 4-bit blocks, the output weights with 6 bits.
     GgufQ4_0,
+    /// A directory for MLX, with 8-bit codes in groups of 64.
+    MlxQ8,
+    /// A directory for MLX, with 4-bit codes in groups of 64.
+    MlxQ4,
 }
 
 /// `[export]`.
@@ -63,6 +67,8 @@ impl ExportFormat {
             Self::GgufQ5KM => "gguf_q5_k_m",
             Self::GgufQ4KM => "gguf_q4_k_m",
             Self::GgufQ4_0 => "gguf_q4_0",
+            Self::MlxQ8 => "mlx_q8",
+            Self::MlxQ4 => "mlx_q4",
         }
     }
 }
