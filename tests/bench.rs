@@ -101,6 +101,18 @@ fn each_of_several_models_is_measured_in_a_process_of_its_own() -> anyhow::Resul
 }
 
 #[test]
+fn a_step_of_distillation_is_set_beside_its_parts() -> anyhow::Result<()> {
+    let report = report(&Sandbox::with_configs()?, &["--steps", "3", "--distill"])?;
+    assert_eq!((number(&report, "/steps"), number(&report, "/parameters")), (3.0, 12_600.0));
+    // Twice as wide, three blocks. Embedding 59·52; a block: matrices 2·48·52 + 2·24·52 + 3·52·92, norms 2·52 + 2·4; a norm.
+    assert_eq!(number(&report, "/teacher_parameters"), 3_068.0 + 3.0 * (21_840.0 + 112.0) + 52.0);
+    let median = |key: &str| number(&report, &format!("/{key}/median"));
+    let parts = median("cross_entropy_s") + median("teacher_s");
+    assert!((number(&report, "/ratio") - median("distillation_s") / parts).abs() < 1e-12, "{report}");
+    Ok(())
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() -> anyhow::Result<()> {
     let sandbox = Sandbox::with_configs()?;
     sandbox.run("bench", &["--dump-weights", "all"])?.refused(2, &["--dump-weights takes one model", "hint: "])?;

@@ -37,7 +37,7 @@ pub fn precision(named: Option<Precision>, device: &Device) -> Result<Precision,
     }
     let faster = fused && limbeck_kernels::multiplies_bf16_faster();
     let precision = named.unwrap_or(if faster { Precision::Bf16 } else { Precision::Fp32 });
-    let name = if precision == Precision::Bf16 { "bf16" } else { "fp32" };
+    let name = precision.name();
     eprintln!(
         "precision: {name} ({})",
         if named.is_some() { "train.precision" } else { "the faster one of this device" }

@@ -6,7 +6,7 @@ mlx-lm computes in 32 bits here, whatever the directory says. One for MLX, with 
 well, and the KL of its distributions is held to kl_tolerance; and it must hold the tensors that `mlx_lm.convert --quantize
 --dtype float16` makes of HUGGING_FACE_DIRECTORY, bit for bit.
 
-Needs: pip install "mlx[cpu]==0.32.4" mlx-lm==0.32.2 (on Linux; on a Mac, mlx without the brackets).
+Needs: pip install "mlx[cpu]==0.32.4" mlx-lm==0.32.2 transformers==5.24.0 (on Linux; on a Mac, mlx without the brackets).
 
 EXPECTED.json is that of `check_transformers.py`; of it prompts, log_probs_last, greedy, texts, text_ids, tolerance and
 kl_tolerance count here. Exit 0: all agree. Exit 1: something differs, and a line says what. Exit 2: bad usage.
@@ -24,6 +24,8 @@ import mlx.core as mx
 import numpy as np
 from mlx_lm import convert, load
 from mlx_lm.models.cache import make_prompt_cache
+
+from texts import comparable
 
 
 def log_probs(model, tokens, cache=None):
@@ -112,7 +114,7 @@ def differences(directory, expected, original=None):
     wrong = [text for text, ids in zip(expected["texts"], expected["text_ids"]) if tokenizer.encode(text) != ids]
     if wrong:
         yield f"tokens of {len(wrong)} texts differ, the first is {wrong[0]!r}"
-    print(f"tokens: {len(expected['texts'])} texts")
+    print(f"tokens: {len(texts)} texts")
 
 
 def main(arguments):

@@ -25,6 +25,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from texts import comparable
+
 KEYS = ("prompts", "log_probs_last", "greedy", "texts", "text_ids", "chats", "tolerance")
 
 
@@ -101,10 +103,11 @@ def continue_greedily(model, prompt, length):
     return tokens
 
 
-def check_tokens(tokenizer, expected):
-    for index, (text, ours) in pairs(expected, "texts", "text_ids"):
+def check_tokens(tokenizer, directory, expected):
+    texts = comparable(directory, expected["texts"], expected["text_ids"])
+    for index, (text, ours) in enumerate(texts):
         compare("tokens of text", index, ours, tokenizer(text)["input_ids"])
-    return f"{len(expected['texts'])} texts"
+    return f"{len(texts)} texts"
 
 
 def check_chats(tokenizer, expected):
@@ -119,7 +122,7 @@ def check(directory, expected):
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     print(f"log-probabilities agree: {check_log_probs(model, expected)}")
     print(f"greedy continuations agree: {check_greedy(model, expected)}")
-    print(f"tokens agree: {check_tokens(tokenizer, expected)}")
+    print(f"tokens agree: {check_tokens(tokenizer, directory, expected)}")
     print(f"chat texts agree: {check_chats(tokenizer, expected)}")
 
 

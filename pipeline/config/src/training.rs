@@ -23,6 +23,16 @@ pub enum Precision {
     Bf16,
 }
 
+impl Precision {
+    /// As a config has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 /// `[train]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]

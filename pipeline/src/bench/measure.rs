@@ -15,7 +15,7 @@ use crate::failure::Failure;
 pub(crate) const WARMUP_STEPS: usize = 3;
 
 /// At which the loss falls from the first step on.
-const LEARNING_RATE: f64 = 3e-4;
+pub(crate) const LEARNING_RATE: f64 = 3e-4;
 
 /// What the steps gave.
 #[derive(Clone, Debug)]

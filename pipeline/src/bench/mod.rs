@@ -4,11 +4,13 @@
 //! the model's; for several models the command starts itself once for each.
 
 mod batches;
+mod distillation;
 mod measure;
 mod memory;
 mod report;
 mod shape;
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,17 +20,19 @@ use clap::{Args, ValueEnum};
 use limbeck_config::Precision;
 use limbeck_kernels::{has_fused_operators, measured_peak};
 use limbeck_model::{Transformer, parameters, save_tensors};
+use serde::Serialize;
 
 use crate::device::{self, DeviceChoice};
 use crate::failure::{Completion, Failure};
 use crate::output;
 
 pub use batches::batch;
+pub use distillation::DistillationReport;
 pub use report::{Report, Share, Spread};
 pub use shape::{BenchModel, Shape};
 
 /// From what the initial weights are drawn.
-const SEED: u64 = 1;
+pub(crate) const SEED: u64 = 1;
 
 /// Arguments of `bench`.
 #[derive(Args, Clone, Debug)]
@@ -45,6 +49,10 @@ pub struct BenchArgs {
     /// Steps that are measured, after a few that are not; default: as many as take some seconds.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub steps: Option<u32>,
+    /// Measures distillation instead: a step towards a running teacher of four times the size, beside the step by
+    /// cross-entropy and the teacher's forward pass that it is made of.
+    #[arg(long, conflicts_with = "dump_weights")]
+    pub distill: bool,
     /// Prints one JSON object a model to stdout, and the table to stderr.
     #[arg(long)]
     pub json: bool,
@@ -91,20 +99,26 @@ fn precision(choice: Option<PrecisionChoice>, device: &Device) -> Result<Precisi
 fn run_here(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {
     let device = device::open(args.device)?;
     let precision = precision(args.precision, &device)?;
+    let steps = args.steps.map_or(model.default_steps(), |steps| steps as usize);
+    if args.distill {
+        return print(&distillation::measure(model, precision, steps, &device)?, args.json);
+    }
     let products = device::of_products(precision);
     let shape = model.shape();
     let transformer = Transformer::new(&shape.config, SEED, &device.clone().autodiff()).with_precision(products);
     if let Some(path) = &args.dump_weights {
         save_tensors(path, &parameters(&transformer)).map_err(Failure::usage)?;
     }
-    let steps = args.steps.map_or(model.default_steps(), |steps| steps as usize);
     let measurement = measure::measure(transformer, &shape, steps)?;
     // Last, so that the processor is as warm as it was in the steps.
     let peak = has_fused_operators(&device).then(|| measured_peak(products));
-    let report = Report::new(model, precision, device::describe(&device), &measurement, peak);
-    if args.json {
+    print(&Report::new(model, precision, device::describe(&device), &measurement, peak), args.json)
+}
+
+fn print(report: &(impl Serialize + Display), json: bool) -> Result<(), Failure> {
+    if json {
         eprint!("{report}");
-        output::line(serde_json::to_string(&report).map_err(Failure::run)?)
+        output::line(serde_json::to_string(report).map_err(Failure::run)?)
     } else {
         output::line(report)
     }
@@ -124,11 +138,12 @@ fn run_elsewhere(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {
 
 fn command(program: &Path, model: BenchModel, args: &BenchArgs) -> Command {
     // No `..`: a new option must be handed on here or nowhere.
-    let BenchArgs { models: _, precision, device, steps, json, dump_weights: _ } = args;
+    let BenchArgs { models: _, precision, device, steps, distill, json, dump_weights: _ } = args;
     let mut command = Command::new(program);
     command.args(["--model", model.name(), "--device", &word(*device)]);
     command.args(precision.map(|precision| format!("--precision={}", word(precision))));
     command.args(steps.map(|steps| format!("--steps={steps}")));
+    command.args(distill.then_some("--distill"));
     command.args(json.then_some("--json"));
     command
 }
@@ -149,10 +164,11 @@ mod tests {
             precision: Some(PrecisionChoice::Bf16),
             device: DeviceChoice::Cpu,
             steps: Some(7),
+            distill: true,
             json: true,
             dump_weights: None,
         };
         let line = format!("{:?}", command(Path::new("bench"), BenchModel::Million28, &args));
-        assert_eq!(line, r#""bench" "--model" "28m" "--device" "cpu" "--precision=bf16" "--steps=7" "--json""#);
+        assert_eq!(line, r#""bench" "--model" "28m" "--device" "cpu" "--precision=bf16" "--steps=7" "--distill" "--json""#);
     }
 }

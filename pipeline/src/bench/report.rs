@@ -80,7 +80,7 @@ const OUTSIDE: &str = "outside the operators";
 
 impl Spread {
     /// Of at least one number.
-    fn of(numbers: &[f64]) -> Self {
+    pub(crate) fn of(numbers: &[f64]) -> Self {
         let mut sorted = numbers.to_vec();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len() - 1;
@@ -146,10 +146,6 @@ fn shares(profile: &Profile, seconds: f64) -> Vec<Share> {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let precision = match self.precision {
-            Precision::Fp32 => "fp32",
-            Precision::Bf16 => "bf16",
-        };
         writeln!(
             formatter,
             "{}: {} parameters, {} rows of {} tokens, {} on {}, {} steps after {}",
@@ -157,7 +153,7 @@ impl fmt::Display for Report {
             self.parameters,
             self.rows,
             self.sequence_length,
-            precision,
+            self.precision.name(),
             self.device,
             self.steps,
             self.warmup_steps
