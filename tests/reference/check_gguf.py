@@ -23,7 +23,7 @@ checked by --decoded, an F32 file with the weights that Limbeck reads from the o
 decodes, bit for bit, and with them llama.cpp must agree within 1e-4.
 
 --control checks the check: with the rows of queries and keys in the order of the other architecture, the log-probabilities
-must differ; under the name of another pre-tokenizer, tokens must.
+must differ; without the name of the pre-tokenizer, tokens must.
 
 Exit status: 0 all agree, 1 something differs (one line each on stderr), 2 bad usage.
 """
@@ -201,34 +201,28 @@ def swap_rotated_rows(path):
     reader.data.flush()
 
 
-# Another name of the same length, which can be written over the first.
-OTHER_PRE = {"qwen2": "gpt-2", "gpt-2": "qwen2", "llama-bpe": "smaug-bpe", "smollm": "falcon"}
-
-
-def rename_pre_tokenizer(path):
-    """To one that cuts otherwise. False where none has as long a name."""
+def hide_pre_tokenizer(path):
+    """Gives the key another name, so that llama.cpp takes its default."""
     reader = gguf.GGUFReader(path, "r+")
-    field = reader.fields["tokenizer.ggml.pre"]
-    other = OTHER_PRE.get(field.contents())
-    if other is None:
-        return False
-    field.parts[field.data[0]][:] = list(other.encode())
+    name = reader.fields["tokenizer.ggml.pre"].parts[1]
+    name[-1] = ord("x")
     reader.data.flush()
-    return True
 
 
 def check_control(arguments, expected, context):
     with tempfile.TemporaryDirectory() as directory:
-        swapped, renamed = Path(directory) / "swapped.gguf", Path(directory) / "renamed.gguf"
+        swapped, hidden = Path(directory) / "swapped.gguf", Path(directory) / "hidden.gguf"
         shutil.copy(arguments.gguf, swapped)
         swap_rotated_rows(swapped)
         if not list(check_log_probs(Client(swapped, context), expected, expected.get("tolerance", 1e-4))):
             yield "control: with the rows of queries and keys swapped it agrees, so the check sees nothing"
-        shutil.copy(arguments.gguf, renamed)
-        if not rename_pre_tokenizer(renamed):
-            yield "control: this pre-tokenizer has no other one in OTHER_PRE"
-        elif not list(check_texts(Client(renamed, context), expected["texts"], expected["text_ids"], "Limbeck")):
-            yield "control: under another pre-tokenizer's name the tokens agree, so the check sees nothing"
+        shutil.copy(arguments.gguf, hidden)
+        hide_pre_tokenizer(hidden)
+        client = Client(hidden, context)
+        pairs = zip(expected["texts"], expected["text_ids"])
+        # Lazily: one that differs is enough.
+        if all(client.tokenize(text) == ids for text, ids in pairs):
+            yield "control: without the name of its pre-tokenizer the tokens agree, so the check sees nothing"
 
 
 def check_decoded(arguments, expected, context):

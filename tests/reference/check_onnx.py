@@ -25,9 +25,6 @@ import numpy as np
 import onnx
 import onnxruntime_genai as genai
 
-# What onnxruntime-genai's own tokenizer may do otherwise with texts drawn from all over Unicode: it has tables of its own.
-OTHER_TOKENS = 0.0
-
 
 def build(directory, target):
     shutil.rmtree(target, ignore_errors=True)
@@ -92,9 +89,9 @@ def check_greedy(model, expected):
 
 def check_tokens(tokenizer, expected):
     wrong = [text for text, ids in zip(expected["texts"], expected["text_ids"]) if list(tokenizer.encode(text)) != ids]
-    if len(wrong) > OTHER_TOKENS * len(expected["texts"]):
+    if wrong:
         yield f"tokens of {len(wrong)} of {len(expected['texts'])} texts differ, the first is {wrong[0]!r}"
-    print(f"tokens: {len(expected['texts'])} texts, {len(wrong)} otherwise")
+    print(f"tokens: {len(expected['texts'])} texts")
 
 
 def check_chats(tokenizer, expected):
