@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::support::sandbox::{Sandbox, TEACHER};
 
-/// What the commands make of a model: the hash of its weights, a text, a loss, and the weights after some steps of `sft`.
+/// What the commands make of a model: the hash of its weights, a text, a loss, and the weights after some steps of
+/// `sft`.
 #[derive(Debug, PartialEq)]
 struct Uses {
     fingerprint: String,

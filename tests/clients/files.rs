@@ -39,8 +39,9 @@ pub(super) const EXPORTS: [Export; 7] = [
     Export { file: "model-q4_0.gguf", expected: "expected-q4_0.json", tolerance: 0.4, kl_tolerance: Some(2e-3) },
 ];
 
-/// Directories for MLX. mlx-lm computes in 32 bits too where it is told to, and then agrees about the weights in the directory;
-/// `kl_tolerance` is for the 16 bits that it computes in otherwise: a few times what the trained models show.
+/// Directories for MLX. mlx-lm computes in 32 bits too where it is told to, and then agrees about the weights in the
+/// directory; `kl_tolerance` is for the 16 bits that it computes in otherwise: a few times what the trained models
+/// show.
 pub(super) const MLX_EXPORTS: [Export; 2] = [
     Export { file: "mlx-q8", expected: "expected-mlx-q8.json", tolerance: 1e-4, kl_tolerance: Some(1e-3) },
     Export { file: "mlx-q4", expected: "expected-mlx-q4.json", tolerance: 1e-4, kl_tolerance: Some(1e-3) },

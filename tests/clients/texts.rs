@@ -98,8 +98,8 @@ fn chats() -> Vec<Vec<Message>> {
     ]
 }
 
-/// Pieces in any order, and letters of any script; none has the text of a special token. The first ones are those of any other
-/// `count`.
+/// Pieces in any order, and letters of any script; none has the text of a special token. The first ones are those of
+/// any other `count`.
 pub(crate) fn texts(count: usize) -> Vec<String> {
     let pieces: Vec<&str> = PIECES.split(' ').chain(BLANKS).collect();
     let mut numbers = Numbers::new(20_261);

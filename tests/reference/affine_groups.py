@@ -4,8 +4,8 @@
 Made with: Python 3.11.7, mlx 0.32.4 (CPU), numpy 2.4.6, on x86-64.
 Run: python3 tests/reference/affine_groups.py pipeline/quant/tests/golden
 
-`affine.f32` is [rows, 128]. For each number of bits and size of a group, `affine-BITS-SIZE.bytes` has the words, the scales and
-the biases that `mx.quantize` makes of the values in binary16, one after the other, all little-endian;
+`affine.f32` is [rows, 128]. For each number of bits and size of a group, `affine-BITS-SIZE.bytes` has the words, the scales
+and the biases that `mx.quantize` makes of the values in binary16, one after the other, all little-endian;
 `affine-BITS-SIZE.decoded.f32` what `mx.dequantize` makes of those in float32.
 """
 

@@ -1,15 +1,15 @@
-// Runs a GGUF file of ours in a browser, by wllama (llama.cpp in WebAssembly), and compares what it writes with what Limbeck
-// says that it writes.
+// Runs a GGUF file of ours in a browser, by wllama (llama.cpp in WebAssembly), and compares what it writes with what
+// Limbeck says that it writes.
 //
 //     node check_browser.mjs MODULES MODEL.gguf EXPECTED.json [BROWSER]
 //
-// MODULES is a directory in which `npm install --ignore-scripts @wllama/wllama@3.13.0` ran; BROWSER is a Chromium, default
-// `chromium`. The page comes from this process, at an address of this machine; the browser needs nothing else.
+// MODULES is a directory in which `npm install --ignore-scripts @wllama/wllama@3.13.0` ran; BROWSER is a Chromium,
+// default `chromium`. The page comes from this process, at an address of this machine; the browser needs nothing else.
 //
-// EXPECTED.json is that of `check_transformers.py`; of it prompt_texts, greedy, end_ids, greedy_texts and kl_tolerance count here.
-// Where there is a kl_tolerance, llama.cpp rounds activations, and the texts may part where two tokens are nearly as likely: more
-// than half of all that is written must come before.
-// Exit 0: all agree. Exit 1: something differs, and a line says what. Exit 2: bad usage.
+// EXPECTED.json is that of `check_transformers.py`; of it prompt_texts, greedy, end_ids, greedy_texts and kl_tolerance
+// count here. Where there is a kl_tolerance, llama.cpp rounds activations, and the texts may part where two tokens are
+// nearly as likely: more than half of all that is written must come before. Exit 0: all agree. Exit 1: something
+// differs, and a line says what. Exit 2: bad usage.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -91,10 +91,11 @@ let [shared, written] = [0, 0];
 for (const [index, { text }] of answers.entries()) {
   const ours = expected.greedy_texts[index];
   console.log(`${JSON.stringify(expected.prompt_texts[index])} -> ${JSON.stringify(text)}`);
-  const parted = [...ours].findIndex((character, place) => character !== [...text][place]);
-  shared += parted < 0 ? ours.length : parted;
+  let parted = 0;
+  while (parted < Math.min(ours.length, text.length) && ours[parted] === text[parted]) parted += 1;
+  shared += parted;
   written += Math.max(ours.length, text.length);
-  if (text !== ours) console.log(`  ours from character ${parted < 0 ? ours.length : parted} on: ${JSON.stringify(ours.slice(parted))}`);
+  if (text !== ours) console.log(`  ours from character ${parted} on: ${JSON.stringify(ours.slice(parted))}`);
 }
 console.log(`${shared} of ${written} characters before the first difference`);
 const agrees = expected.kl_tolerance === undefined ? shared === written : 2 * shared > written;

@@ -1,11 +1,11 @@
-// Runs the ONNX model that `check_onnx.py` built from a directory of ours in transformers.js, and compares it with what Limbeck
-// says of the model.
+// Runs the ONNX model that `check_onnx.py` built from a directory of ours in transformers.js, and compares it with what
+// Limbeck says of the model.
 //
 //     node check_transformers_js.mjs MODULES DIRECTORY EXPECTED.json
 //
-// MODULES is a directory in which `npm install --ignore-scripts @huggingface/transformers@4.3.2` ran, DIRECTORY holds `model/`.
-// EXPECTED.json is that of `check_transformers.py`; of it prompts, greedy, end_ids, texts, text_ids and chats count here.
-// Exit 0: all agree. Exit 1: something differs, and a line says what. Exit 2: bad usage.
+// MODULES is a directory in which `npm install --ignore-scripts @huggingface/transformers@4.3.2` ran, DIRECTORY holds
+// `model/`. EXPECTED.json is that of `check_transformers.py`; of it prompts, greedy, end_ids, texts, text_ids and chats
+// count here. Exit 0: all agree. Exit 1: something differs, and a line says what. Exit 2: bad usage.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

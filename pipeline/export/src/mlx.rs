@@ -1,8 +1,8 @@
 //! A directory that mlx-lm and MLX Swift load: that of Hugging Face, with its matrices in groups of codes.
 //!
-//! A matrix `X.weight` becomes `X.weight`, `X.scales` and `X.biases`; vectors, and matrices whose rows are not whole groups, are
-//! stored in 16 bits, which is what MLX computes in then. The files are those that `mlx_lm.convert --quantize --dtype float16`
-//! makes of the Hugging Face directory, number for number.
+//! A matrix `X.weight` becomes `X.weight`, `X.scales` and `X.biases`; vectors, and matrices whose rows are not whole
+//! groups, are stored in 16 bits, which is what MLX computes in then. The files are those that `mlx_lm.convert
+//! --quantize --dtype float16` makes of the Hugging Face directory, number for number.
 //!
 //! # Source
 //! `quantize_model` and `load_model` in `mlx_lm/utils.py`.
@@ -40,8 +40,8 @@ impl fmt::Display for Unpacked {
     }
 }
 
-/// Writes `config.json`, `generation_config.json` and `model.safetensors` into `directory`, and gives the matrices that are
-/// not on the grid.
+/// Writes `config.json`, `generation_config.json` and `model.safetensors` into `directory`, and gives the matrices that
+/// are not on the grid.
 ///
 /// # Shapes
 /// `tensors`: Hugging Face's names and shapes, [output_size, input_size].

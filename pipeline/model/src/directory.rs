@@ -54,9 +54,9 @@ pub fn load_directory(directory: &Path, device: &Device) -> Result<Transformer, 
     load_parameters(Transformer::zeros(&config, device), tensors)
 }
 
-/// Writes `config.json` and `generation_config.json`, with the keys of transformers 4 and of 5: `rope_theta` stands alone and
-/// inside `rope_parameters`, the number type is `torch_dtype` and `dtype`. What `others` has of `config.json` takes the place of
-/// what would be there, or is added.
+/// Writes `config.json` and `generation_config.json`, with the keys of transformers 4 and of 5: `rope_theta` stands
+/// alone and inside `rope_parameters`, the number type is `torch_dtype` and `dtype`. What `others` has of `config.json`
+/// takes the place of what would be there, or is added.
 ///
 /// # Errors
 /// If a file cannot be written.

@@ -31,8 +31,8 @@ impl AffineGrid {
     /// 8 bits in groups of 64: 8.5 bits a value.
     pub const Q8: Self = Self { bits: 8, group_size: 64 };
 
-    /// Codes of `bits` in groups of `group_size` values. `None` where codes do not fill words, or words do not fill groups:
-    /// MLX's 3, 5 and 6 bits are packed otherwise.
+    /// Codes of `bits` in groups of `group_size` values. `None` where codes do not fill words, or words do not fill
+    /// groups: MLX's 3, 5 and 6 bits are packed otherwise.
     pub fn new(bits: u64, group_size: u64) -> Option<Self> {
         let (bits, group_size) = (u32::try_from(bits).ok()?, usize::try_from(group_size).ok()?);
         let grid = Self { bits, group_size };
@@ -55,8 +55,8 @@ impl AffineGrid {
         (u32::BITS / self.bits) as usize
     }
 
-    /// Encodes rows of `row_size` values. They are rounded to binary16 first, so that the words are those of a model that was
-    /// converted to binary16, as models for MLX are.
+    /// Encodes rows of `row_size` values. They are rounded to binary16 first, so that the words are those of a model
+    /// that was converted to binary16, as models for MLX are.
     ///
     /// # Shapes
     /// `values`: [rows, row_size]; the result: words [rows, row_size × bits / 32], scales and biases [rows, row_size /
@@ -84,7 +84,8 @@ impl AffineGrid {
         Ok(rows)
     }
 
-    /// The end of the group that is farther from zero gets code 0, and the scale is stretched until zero has a code too.
+    /// The end of the group that is farther from zero gets code 0, and the scale is stretched until zero has a code
+    /// too.
     fn encode_group(self, group: &[f32], rows: &mut AffineRows) {
         let largest_code = ((1_u32 << self.bits) - 1) as f32;
         let least = group.iter().copied().fold(f32::INFINITY, f32::min);

@@ -6,9 +6,9 @@
 //!
 //! [`Grid`] names a grid. A matrix is stored row by row, a row being the *input* dimension of a linear layer, and only
 //! a row's own values share a scale. The floats, Q8_0 and Q4_0 are this crate's; the others are candle's. Decoded
-//! values are those of the `gguf` Python package 0.19.0, bit for bit, and so are encoded bytes where that package encodes;
-//! values that a grid cannot hold are refused, where it writes infinities. [`AffineGrid`] names a grid of MLX; its words, scales and
-//! biases are those of the `mlx` package 0.32.4.
+//! values are those of the `gguf` Python package 0.19.0, bit for bit, and so are encoded bytes where that package
+//! encodes; values that a grid cannot hold are refused, where it writes infinities. [`AffineGrid`] names a grid of MLX;
+//! its words, scales and biases are those of the `mlx` package 0.32.4.
 //!
 //! ```
 //! use limbeck_quant::Grid;
