@@ -73,9 +73,10 @@ proptest! {
                 let least = group.iter().copied().fold(f32::INFINITY, f32::min);
                 let largest = group.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let magnitude = largest.max(-least);
-                // Stretched or shrunk until zero has a code, the grid may end half a step before the other end; a scale in
-                // 16 bits is off by 2^-11 at most, and so is a value in 16 bits.
-                let allowed = 1.1 * (largest - least) / codes + magnitude * 3.0 / 2048.0 + 1e-6;
+                // Shrunk until zero has a code, the grid may end a step before the other end. A scale in 16 bits is off by
+                // 2^-11 of itself or by half of the smallest subnormal, 2^-25; so is a value in 16 bits.
+                let scale_error = (magnitude * 2.0 / 2048.0).max(codes * 2.0_f32.powi(-25));
+                let allowed = 1.1 * (largest - least) / codes + scale_error + magnitude / 2048.0 + 1e-6;
                 for (value, on_grid) in group.iter().zip(decoded) {
                     prop_assert!((value - on_grid).abs() <= allowed, "{value} became {on_grid}, allowed {allowed}");
                 }
