@@ -11,6 +11,9 @@ use serde_json::Value;
 use crate::clients::files;
 use crate::support::sandbox::{EXPORT, Sandbox};
 
+/// Held-out data of one kind.
+const DOCUMENTS: &str = r#"data.valid=[{path="data/tiny/valid.parquet"}]"#;
+
 /// An export of the distilled student in three formats.
 fn exported(arguments: &[&str]) -> anyhow::Result<(Sandbox, String)> {
     let sandbox = Sandbox::after(&["pretrain", "sft", "distill"])?;
@@ -86,8 +89,8 @@ fn every_file_that_the_card_names_is_there() -> anyhow::Result<()> {
     for files in files()? {
         let read = |name: &str| std::fs::read_to_string(files.export.join(name));
         let names = named_files(&(read("README.md")? + &read("Modelfile")?));
-        // Seven GGUF files, one of them as Ollama names it, the directory, the Modelfile.
-        assert_eq!(names.len(), 7 + 1 + 1 + 1, "{names:?}");
+        // Seven GGUF files, one of them as Ollama names it, two directories, the Modelfile.
+        assert_eq!(names.len(), 7 + 1 + 2 + 1, "{names:?}");
         for name in names {
             ensure!(files.export.join(&name).exists(), "`{name}` is not in `{}`", files.export.display());
         }
@@ -169,7 +172,7 @@ fn the_modelfile_renders_chats_as_the_model_learnt_them() -> anyhow::Result<()> 
 
 #[test]
 fn the_loss_of_a_format_is_what_evaluate_finds() -> anyhow::Result<()> {
-    let (sandbox, _) = exported(&["--set", r#"export.formats.3="gguf_q4_0""#, "--set", "data.valid.1="])?;
+    let (sandbox, _) = exported(&["--set", r#"export.formats.3="gguf_q4_0""#, "--set", DOCUMENTS])?;
     let record: Value = serde_json::from_str(&sandbox.read(&format!("{EXPORT}/export.json"))?)?;
     let number = |value: &Value| value.as_f64().with_context(|| format!("{value} is no number"));
     for (name, path) in

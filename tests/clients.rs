@@ -24,7 +24,7 @@ use serde_json::Value;
 pub(crate) use self::texts::texts as fuzzed_texts;
 
 pub(crate) use self::files::files;
-use self::files::{EXPORTS, Export, GREEDY_TOKENS, chat_model, last_logits, read_model};
+use self::files::{EXPORTS, Export, GREEDY_TOKENS, MLX_EXPORTS, chat_model, last_logits, read_model};
 use crate::support::project::{binaries, source_root};
 
 /// Runs a check of `tests/reference/` if there is a Python for it.
@@ -43,11 +43,15 @@ fn llama_cpp_agrees_with_the_gguf_files() -> anyhow::Result<()> {
     for files in files()? {
         let directory = files.export.join("hugging-face");
         for Export { file, expected, kl_tolerance, .. } in EXPORTS {
+            let decoded = files.decoded(file);
             let (file, expected) = (files.export.join(file), files.root.join(expected));
             let mut arguments = vec![OsStr::new("--gguf"), file.as_os_str(), OsStr::new("--expected")];
             arguments.extend([expected.as_os_str(), OsStr::new("--hugging-face"), directory.as_os_str()]);
-            // The control sees exact differences; those of rounded types it would have to weigh.
-            arguments.extend(kl_tolerance.is_none().then_some(OsStr::new("--control")));
+            match kl_tolerance {
+                Some(_) => arguments.extend([OsStr::new("--decoded"), decoded.as_os_str()]),
+                // The control sees exact differences; those of rounded types it would have to weigh.
+                None => arguments.push(OsStr::new("--control")),
+            }
             check("check_gguf.py", &arguments)?;
         }
     }
@@ -59,6 +63,19 @@ fn mlx_agrees_with_the_step_and_the_exported_directory() -> anyhow::Result<()> {
     for files in files()? {
         for directory in [&files.step, &files.export.join("hugging-face")] {
             check("check_mlx.py", &[directory.as_os_str(), files.root.join("expected.json").as_os_str()])?;
+        }
+    }
+    Ok(())
+}
+
+/// mlx-lm opens the directories for MLX, and makes the same files of the Hugging Face directory.
+#[test]
+fn mlx_agrees_with_the_directories_for_mlx() -> anyhow::Result<()> {
+    for files in files()? {
+        let original = files.export.join("hugging-face");
+        for Export { file, expected, .. } in MLX_EXPORTS {
+            let (directory, expected) = (files.export.join(file), files.root.join(expected));
+            check("check_mlx.py", &[directory.as_os_str(), expected.as_os_str(), original.as_os_str()])?;
         }
     }
     Ok(())
@@ -87,6 +104,8 @@ fn exported_models_are_the_step_of_the_run() -> anyhow::Result<()> {
             (read_model(&files.export.join("model-q5_k_m.gguf"))?, 1.0),
             (read_model(&files.export.join("model-q4_k_m.gguf"))?, 2.0),
             (read_model(&files.export.join("model-q4_0.gguf"))?, 2.0),
+            (read_model(&files.export.join("mlx-q8"))?, 0.5),
+            (read_model(&files.export.join("mlx-q4"))?, 2.0),
         ];
         let prompt: Vec<u32> = (0..37).map(|i| (i * 7919) % step.config().vocab_size as u32).collect();
         let reference = last_logits(&step, &prompt);

@@ -24,6 +24,8 @@ mod gap;
 mod generation;
 /// Hidden states beside the teacher's.
 mod hidden;
+/// What was exported is the same model when it is read again.
+mod imports;
 /// The first loss, a batch learnt by heart, the loss head in chunks.
 mod learning;
 /// A teacher's logits on disk.

@@ -9,8 +9,9 @@ use burn::tensor::Device;
 use clap::Args;
 use limbeck_checkpoint::{Parent, is_gguf, write_atomically};
 use limbeck_config::{ExportConfig, ExportFormat, ImportanceSection, load, to_toml};
-use limbeck_export::{Agreement, compare, write_gguf};
-use limbeck_model::{TokenIds, Transformer, write_directory};
+use limbeck_export::{Agreement, compare, write_gguf, write_mlx};
+use limbeck_model::{TokenIds, Transformer, parameters, write_directory};
+use limbeck_quant::AffineGrid;
 use limbeck_train::Comparison;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ use crate::cli::ConfigArgs;
 use crate::device::{self, DeviceChoice};
 use crate::export_weights::ExportWeights;
 use crate::failure::{Completion, Failure};
-use crate::fit::{self, Budget};
+use crate::fit::{self, Budget, Container};
 use crate::held_out::HeldOut;
 use crate::source::{self, Source};
 use crate::training::run_directory;
@@ -237,6 +238,8 @@ fn file_name(format: ExportFormat) -> &'static str {
         ExportFormat::GgufQ5KM => "model-q5_k_m.gguf",
         ExportFormat::GgufQ4KM => "model-q4_k_m.gguf",
         ExportFormat::GgufQ4_0 => "model-q4_0.gguf",
+        ExportFormat::MlxQ8 => "mlx-q8",
+        ExportFormat::MlxQ4 => "mlx-q4",
     }
 }
 
@@ -246,18 +249,22 @@ fn tolerance(format: ExportFormat) -> f64 {
     match format {
         ExportFormat::HuggingFace | ExportFormat::GgufF32 => 1e-5,
         ExportFormat::GgufF16 => 2e-2,
-        ExportFormat::GgufQ8_0 | ExportFormat::GgufQ6K => 0.5,
+        ExportFormat::GgufQ8_0 | ExportFormat::GgufQ6K | ExportFormat::MlxQ8 => 0.5,
         ExportFormat::GgufQ5KM => 1.0,
-        ExportFormat::GgufQ4KM | ExportFormat::GgufQ4_0 => 2.0,
+        ExportFormat::GgufQ4KM | ExportFormat::GgufQ4_0 | ExportFormat::MlxQ4 => 2.0,
     }
 }
 
 /// Writes the format and opens it again.
 fn write(format: ExportFormat, weights: &ExportWeights, path: &Path, device: &Device) -> anyhow::Result<Transformer> {
-    let source = weights.source();
-    let Some(kind) = fit::gguf_type(format) else {
-        write_hugging_face(source, weights.model(), path)?;
-        return source::model_at(path, device);
+    let (source, model) = (weights.source(), weights.model());
+    let kind = match fit::container(format) {
+        Container::HuggingFace => {
+            write_model_directory(source, path, |ids, path| Ok(write_directory(model, ids, path)?))?;
+            return source::model_at(path, device);
+        }
+        Container::Mlx(grid) => return write_for_mlx(grid, source, model, path, device),
+        Container::Gguf(kind) => kind,
     };
     let (tensors, storage) = weights.stored_as(kind);
     let report = with_tokenizer_files(source, path, |files| {
@@ -286,8 +293,28 @@ fn with_tokenizer_files<T>(
     written
 }
 
-/// Files first under another name, so that a directory of this name is whole.
-fn write_hugging_face(source: &Source, model: &Transformer, path: &Path) -> anyhow::Result<()> {
+fn write_for_mlx(
+    grid: AffineGrid,
+    source: &Source,
+    model: &Transformer,
+    path: &Path,
+    device: &Device,
+) -> anyhow::Result<Transformer> {
+    let unpacked = write_model_directory(source, path, |ids, path| {
+        Ok(write_mlx(path, model.config(), &parameters(model), ids, grid)?)
+    })?;
+    for matrix in unpacked {
+        eprintln!("note: {matrix}");
+    }
+    source::model_at(path, device)
+}
+
+/// The tokenizer, and the model by `write`: first under another name, so that a directory of this name is whole.
+fn write_model_directory<T>(
+    source: &Source,
+    path: &Path,
+    write: impl FnOnce(&TokenIds, &Path) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let temporary = path.with_extension("tmp");
     for stale in [&temporary, path] {
         if stale.exists() {
@@ -297,9 +324,10 @@ fn write_hugging_face(source: &Source, model: &Transformer, path: &Path) -> anyh
     std::fs::create_dir_all(&temporary)?;
     let tokenizer = &source.tokenizer;
     let ids = TokenIds { end: tokenizer.stop_ids(), padding: tokenizer.end_of_text() };
-    write_directory(model, &ids, &temporary)?;
+    let written = write(&ids, &temporary)?;
     tokenizer.save(&temporary)?;
-    Ok(std::fs::rename(&temporary, path)?)
+    std::fs::rename(&temporary, path)?;
+    Ok(written)
 }
 
 fn size(path: &Path) -> std::io::Result<u64> {

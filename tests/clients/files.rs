@@ -8,10 +8,11 @@ use burn::tensor::Device;
 use limbeck::source::model_at;
 use limbeck_config::Architecture;
 use limbeck_data::Tokenizer;
-use limbeck_model::{Generation, Sampling, Transformer, generate, load_directory};
+use limbeck_export::{GgufType, write_gguf};
+use limbeck_model::{Generation, Sampling, Transformer, generate, load_directory, parameters};
 use serde_json::{Value, json};
 
-use super::texts::{prompts, token_facts};
+use super::texts::{TEXTS, prompt_texts, prompts, token_facts};
 use crate::support::project::Project;
 
 /// Greedy tokens a prompt.
@@ -38,6 +39,17 @@ pub(super) const EXPORTS: [Export; 7] = [
     Export { file: "model-q4_0.gguf", expected: "expected-q4_0.json", tolerance: 0.4, kl_tolerance: Some(2e-3) },
 ];
 
+/// Directories for MLX. mlx-lm computes in 32 bits too where it is told to, and then agrees about the weights in the
+/// directory; `kl_tolerance` is for the 16 bits that it computes in otherwise: a few times what the trained models
+/// show.
+pub(super) const MLX_EXPORTS: [Export; 2] = [
+    Export { file: "mlx-q8", expected: "expected-mlx-q8.json", tolerance: 1e-4, kl_tolerance: Some(1e-3) },
+    Export { file: "mlx-q4", expected: "expected-mlx-q4.json", tolerance: 1e-4, kl_tolerance: Some(1e-3) },
+];
+
+/// Texts whose tokens are compared again for every other file: its tokenizer is the same.
+const FEWER_TEXTS: usize = 200;
+
 /// Where an architecture's files are.
 pub(crate) struct Files {
     /// Of the project; holds the `expected*.json`.
@@ -46,6 +58,13 @@ pub(crate) struct Files {
     pub(crate) step: PathBuf,
     /// What `export-model` wrote.
     pub(crate) export: PathBuf,
+}
+
+impl Files {
+    /// Where the weights of a rounded GGUF file are, decoded to 32-bit floats.
+    pub(super) fn decoded(&self, file: &str) -> PathBuf {
+        self.root.join("decoded").join(file)
+    }
 }
 
 /// The files of all architectures, made once.
@@ -77,7 +96,7 @@ fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
     stage(&project, "prepare", &[&corpus[..], &["tokenizer.vocab_size=700".to_owned()]].concat(), &[])?;
     let step = stage(&project, "pretrain", &model, &["--device", "cpu"])?;
     let from = format!("export.from={step}");
-    let formats = "hugging_face gguf_f32 gguf_f16 gguf_q8_0 gguf_q6_k gguf_q5_k_m gguf_q4_k_m gguf_q4_0";
+    let formats = "hugging_face gguf_f32 gguf_f16 gguf_q8_0 gguf_q6_k gguf_q5_k_m gguf_q4_k_m gguf_q4_0 mlx_q8 mlx_q4";
     let formats = format!("export.formats={:?}", formats.split(' ').collect::<Vec<_>>());
     let mut export = vec![from, formats];
     if architecture == Architecture::Llama {
@@ -119,16 +138,25 @@ fn stage(project: &Project, stage: &str, set: &[String], options: &[&str]) -> an
 
 fn write_expected(files: &Files) -> anyhow::Result<()> {
     let tokenizer = Tokenizer::from_directory(&files.step)?;
-    let tokens = token_facts(&tokenizer)?;
     let prompts = prompts(&tokenizer)?;
-    for Export { file, expected, tolerance, kl_tolerance } in EXPORTS {
-        let model = match kl_tolerance {
-            None => load_directory(&files.step, &Device::flex())?,
-            Some(_) => read_model(&files.export.join(file))?,
+    for Export { file, expected, tolerance, kl_tolerance } in EXPORTS.iter().chain(&MLX_EXPORTS) {
+        let (model, texts) = match kl_tolerance {
+            None => (load_directory(&files.step, &Device::flex())?, TEXTS),
+            Some(_) => (read_model(&files.export.join(file))?, FEWER_TEXTS),
         };
-        let mut facts = facts(&model, tokens.clone(), &prompts, tolerance, kl_tolerance);
-        facts["greedy"] = json!(greedy(&model, &prompts)?);
+        let mut facts = facts(&model, token_facts(&tokenizer, texts)?, &prompts, *tolerance, *kl_tolerance);
+        let greedy = greedy(&model, &prompts)?;
+        let ends = tokenizer.stop_ids();
+        let until_end = |ids: &Vec<u32>| ids.iter().copied().take_while(|id| !ends.contains(id)).collect::<Vec<_>>();
+        let texts = greedy.iter().map(|ids| tokenizer.decode(&until_end(ids))).collect::<Result<Vec<_>, _>>()?;
+        facts["prompt_texts"] = json!(prompt_texts(&tokenizer)?);
+        facts["greedy"] = json!(greedy);
+        facts["greedy_texts"] = json!(texts);
         fs::write(files.root.join(expected), facts.to_string())?;
+        if kl_tolerance.is_some() && file.ends_with(".gguf") {
+            fs::create_dir_all(files.root.join("decoded"))?;
+            write_gguf(&files.decoded(file), model.config(), &parameters(&model), &files.step, GgufType::F32)?;
+        }
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::check;
 use super::files::files;
 
-const FORMATS: [ExportFormat; 8] = [
+const FORMATS: [ExportFormat; 10] = [
     ExportFormat::HuggingFace,
     ExportFormat::GgufF32,
     ExportFormat::GgufF16,
@@ -22,6 +22,8 @@ const FORMATS: [ExportFormat; 8] = [
     ExportFormat::GgufQ5KM,
     ExportFormat::GgufQ4KM,
     ExportFormat::GgufQ4_0,
+    ExportFormat::MlxQ8,
+    ExportFormat::MlxQ4,
 ];
 
 /// Of a tied and two untied models, in every format, with rows that are whole K-blocks and with rows that fall back.

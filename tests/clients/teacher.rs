@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::check;
 use super::files::facts;
-use super::texts::{prompts, token_facts};
+use super::texts::{TEXTS, prompts, token_facts};
 
 /// llama.cpp rounds the activations of a product with 4-bit blocks to 8 bits, which we do not: a KL in nats.
 /// SmolLM2-135M-Instruct in Q4_1 shows 0.023 after a lone begin token and less after texts.
@@ -48,7 +48,7 @@ fn a_real_teacher_is_what_llama_cpp_says() -> anyhow::Result<()> {
     let decoded = directory.join("model-f32.gguf");
     teacher.tokenizer.save(&directory)?;
     write_gguf(&decoded, teacher.model.config(), &parameters(&teacher.model), &directory, GgufType::F32)?;
-    let tokens = token_facts(&teacher.tokenizer)?;
+    let tokens = token_facts(&teacher.tokenizer, TEXTS)?;
     for (file, name, kl_tolerance) in [(&decoded, "expected.json", None), (&gguf, "expected-q.json", Some(ROUNDED))] {
         let facts = facts(&teacher.model, tokens.clone(), &prompts, EXACT, kl_tolerance);
         let expected = directory.join(name);
@@ -85,7 +85,7 @@ fn every_pre_tokenizer_cuts_as_llama_cpp_cuts() -> anyhow::Result<()> {
         });
         let tensors: Vec<TensorSource<'_>> = tensors.collect::<anyhow::Result<_>>()?;
         write_container(&named, &metadata.into_iter().collect::<Vec<_>>(), &tensors)?;
-        let mut facts = token_facts(&read_gguf_tokenizer(&named)?)?;
+        let mut facts = token_facts(&read_gguf_tokenizer(&named)?, TEXTS)?;
         found.push(facts["text_ids"].clone());
         facts["prompts"] = json!([[0]]);
         let expected = directory.join("expected.json");

@@ -1,12 +1,13 @@
 //! Prompts, texts and chats on which clients are compared with us.
 
+use anyhow::Context;
 use limbeck_data::{Message, Role, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::support::numbers::Numbers;
 
 /// Texts whose tokens are compared.
-const TEXTS: usize = 2000;
+pub(super) const TEXTS: usize = 10_000;
 
 /// Words, digits, contractions, punctuation and other scripts, half-written special tokens among them.
 const PIECES: &str = "the Tom's I'LL we're 12 3.5 2026 café naïve 你好 мир नमस्ते 😀 👋🏽 -- (x) ' \" _ # ٣ ½ ² <|im_ Ⅷ ΐ ﬁ ̈ \
@@ -27,24 +28,40 @@ const SCRIPTS: [[u32; 2]; 7] = [
     [0x1f300, 0x1f600], // Emoji
 ];
 
-/// A lone token, a text, a question, and a longer text that ends within a word.
+/// A short text, and one that ends within a word.
+const PROMPTS: [&str; 2] = [
+    "Casper was a tailor",
+    "One Sunday he had 26 coins in his pocket. The wind blew from the north, so the mill turned fast. He wanted a blue flute \
+     of bo",
+];
+
+/// A lone token, two texts, and a question.
 pub(super) fn prompts(tokenizer: &Tokenizer) -> anyhow::Result<Vec<Vec<u32>>> {
     let begin = tokenizer.begin_of_text();
     let mut prompts = vec![vec![begin]];
-    for text in [
-        "Casper was a tailor",
-        "One Sunday he had 26 coins in his pocket. The wind blew from the north, so the mill turned fast. He wanted a blue \
-         flute of bo",
-    ] {
+    for text in PROMPTS {
         prompts.push([vec![begin], tokenizer.encode(text)?].concat());
     }
-    prompts.push(tokenizer.encode_prompt(&[Message::new(Role::User, "What is 18 plus 72?")])?);
+    prompts.push(tokenizer.encode_prompt(&question())?);
     Ok(prompts)
 }
 
-/// Texts with their tokens, chats with their rendering.
-pub(super) fn token_facts(tokenizer: &Tokenizer) -> anyhow::Result<Value> {
-    let texts = texts();
+/// [`prompts`] as texts with special tokens in them.
+pub(super) fn prompt_texts(tokenizer: &Tokenizer) -> anyhow::Result<Vec<String>> {
+    let begin = tokenizer.token(tokenizer.begin_of_text()).context("the token is there")?;
+    let mut texts = vec![begin.clone()];
+    texts.extend(PROMPTS.map(|text| format!("{begin}{text}")));
+    texts.push(tokenizer.render_chat(&question(), true)?);
+    Ok(texts)
+}
+
+fn question() -> [Message; 1] {
+    [Message::new(Role::User, "What is 18 plus 72?")]
+}
+
+/// `count` texts with their tokens, chats with their rendering, and the tokens that end a text.
+pub(super) fn token_facts(tokenizer: &Tokenizer, count: usize) -> anyhow::Result<Value> {
+    let texts = texts(count);
     let ids = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
     let chats = chats().into_iter().map(|messages| {
         let (text, ids) = (tokenizer.render_chat(&messages, true)?, tokenizer.encode_prompt(&messages)?);
@@ -54,7 +71,7 @@ pub(super) fn token_facts(tokenizer: &Tokenizer) -> anyhow::Result<Value> {
     let plain_ids = plain.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>, _>>()?;
     Ok(json!({
         "texts": texts, "text_ids": ids, "chats": chats.collect::<anyhow::Result<Vec<_>>>()?,
-        "plain_texts": plain, "plain_text_ids": plain_ids,
+        "plain_texts": plain, "plain_text_ids": plain_ids, "end_ids": tokenizer.stop_ids(),
     }))
 }
 
@@ -92,8 +109,9 @@ fn chats() -> Vec<Vec<Message>> {
     ]
 }
 
-/// Pieces in any order, and letters of any script; none has the text of a special token.
-pub(crate) fn texts() -> Vec<String> {
+/// Pieces in any order, and letters of any script; none has the text of a special token. The first ones are those of
+/// any other `count`.
+pub(crate) fn texts(count: usize) -> Vec<String> {
     let pieces: Vec<&str> = PIECES.split(' ').chain(BLANKS).collect();
     let mut numbers = Numbers::new(20_261);
     let mut text = |index: usize| -> String {
@@ -107,5 +125,5 @@ pub(crate) fn texts() -> Vec<String> {
         };
         (0..length).filter_map(|_| letter()).collect()
     };
-    (0..TEXTS).map(&mut text).collect()
+    (0..count).map(&mut text).collect()
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Loads a GGUF file in llama.cpp and compares what it does with what Limbeck says that it does.
 
-    python3 tests/reference/check_gguf.py --gguf model-f32.gguf --expected expected.json [--hugging-face DIR] [--control]
+    python3 tests/reference/check_gguf.py --gguf model-f32.gguf --expected expected.json [--hugging-face DIR]
+        [--decoded FILE] [--control]
 
 Needs: pip install xllamacpp==2026.10.11549 gguf==0.19.0 (and tokenizers for --hugging-face).
 
@@ -16,11 +17,13 @@ but `prompts`:
   tolerance       float      largest difference of a log-probability, default 1e-4
   kl_tolerance    float      if given, KL(ours || llama.cpp) in nats must be below it, and differences are only printed
 
-llama.cpp runs in its exact mode: cache in 32-bit floats, no flash attention. F32 files agree within 1e-4 there. In F16 and
-Q8_0 files llama.cpp rounds activations too, so these need tolerances of their own.
+llama.cpp runs in its exact mode: cache in 32-bit floats, no flash attention. F32 files agree within 1e-4 there. With weights of
+fewer bits llama.cpp rounds activations too, so these files need tolerances of their own. What is not the activations' is
+checked by --decoded, an F32 file with the weights that Limbeck reads from the other: they must be those that the `gguf` package
+decodes, bit for bit, and with them llama.cpp must agree within 1e-4.
 
 --control checks the check: with the rows of queries and keys in the order of the other architecture, the log-probabilities
-must differ.
+must differ; without the name of the pre-tokenizer, tokens must.
 
 Exit status: 0 all agree, 1 something differs (one line each on stderr), 2 bad usage.
 """
@@ -198,15 +201,43 @@ def swap_rotated_rows(path):
     reader.data.flush()
 
 
+def hide_pre_tokenizer(path):
+    """Gives the key another name, so that llama.cpp takes its default."""
+    reader = gguf.GGUFReader(path, "r+")
+    name = reader.fields["tokenizer.ggml.pre"].parts[1]
+    name[-1] = ord("x")
+    reader.data.flush()
+
+
 def check_control(arguments, expected, context):
     with tempfile.TemporaryDirectory() as directory:
-        broken = Path(directory) / "broken.gguf"
-        shutil.copy(arguments.gguf, broken)
-        swap_rotated_rows(broken)
-        client = Client(broken, context)
-        found = list(check_log_probs(client, expected, expected.get("tolerance", 1e-4)))
-    if not found:
-        yield "control: with the rows of queries and keys swapped it agrees, so the check sees nothing"
+        swapped, hidden = Path(directory) / "swapped.gguf", Path(directory) / "hidden.gguf"
+        shutil.copy(arguments.gguf, swapped)
+        swap_rotated_rows(swapped)
+        if not list(check_log_probs(Client(swapped, context), expected, expected.get("tolerance", 1e-4))):
+            yield "control: with the rows of queries and keys swapped it agrees, so the check sees nothing"
+        shutil.copy(arguments.gguf, hidden)
+        hide_pre_tokenizer(hidden)
+        client = Client(hidden, context)
+        pairs = zip(expected["texts"], expected["text_ids"])
+        # Lazily: one that differs is enough.
+        if all(client.tokenize(text) == ids for text, ids in pairs):
+            yield "control: without the name of its pre-tokenizer the tokens agree, so the check sees nothing"
+
+
+def check_decoded(arguments, expected, context):
+    """The weights that were read are the file's, and llama.cpp agrees about them when it rounds nothing else."""
+    decoded = {tensor.name: tensor for tensor in gguf.GGUFReader(arguments.decoded).tensors}
+    values = 0
+    for tensor in gguf.GGUFReader(arguments.gguf).tensors:
+        theirs = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        ours = decoded[tensor.name].data
+        values += ours.size
+        if ours.tobytes() != theirs.tobytes():
+            yield f"decoded: {int((ours != theirs).sum())} of {ours.size} values of {tensor.name} differ"
+    print(f"decoded: {values} values")
+    exact = {key: value for key, value in expected.items() if key != "kl_tolerance"}
+    yield from check_log_probs(Client(arguments.decoded, context), exact, 1e-4)
 
 
 def differences(arguments):
@@ -226,6 +257,8 @@ def differences(arguments):
     if arguments.hugging_face:
         reader = gguf.GGUFReader(arguments.gguf)
         yield from check_hugging_face(client, arguments.hugging_face, reader, arguments.fuzz)
+    if arguments.decoded:
+        yield from check_decoded(arguments, expected, context)
     if arguments.control:
         yield from check_control(arguments, expected, context)
 
@@ -236,7 +269,8 @@ def main():
     parser.add_argument("--expected", type=Path, required=True, help="JSON with what the model does")
     parser.add_argument("--hugging-face", type=Path, help="directory whose tokenizer and template the file must have")
     parser.add_argument("--fuzz", type=int, default=400, help="texts compared with that tokenizer")
-    parser.add_argument("--control", action="store_true", help="check that a file with swapped rows is found out")
+    parser.add_argument("--decoded", type=Path, help="F32 file with the weights that were read from the other")
+    parser.add_argument("--control", action="store_true", help="check that files with one thing wrong are found out")
     arguments = parser.parse_args()
     found = list(differences(arguments))
     for line in found:

@@ -18,6 +18,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 LOAD = """
@@ -32,13 +33,25 @@ MIB = 1 << 20
 
 
 def allocated(path, context, kind):
-    """MiB of the cache and of the compute buffer, as text."""
+    """MiB of the cache and of the compute buffer, as text. The process is ended as soon as it has said both."""
     command = [sys.executable, "-c", LOAD, str(path), str(context), kind]
-    log = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120).stdout
-    found = [re.search(rf"{what} size = +([\d.]+) MiB", log) for what in ("llama_kv_cache:", "compute buffer")]
-    if None in found:
-        sys.exit(f"llama.cpp did not say what it allocates:\n{log[-2000:]}")
-    return [match.group(1) for match in found]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    patience = threading.Timer(300, process.kill)
+    patience.start()
+    found, log = {}, []
+    for line in process.stdout:
+        log.append(line)
+        match = re.search(r"(llama_kv_cache:|compute buffer) size = +([\d.]+) MiB", line)
+        if match:
+            found[match.group(1)] = match.group(2)
+        if len(found) == 2:
+            break
+    patience.cancel()
+    process.kill()
+    process.wait()
+    if len(found) < 2:
+        sys.exit(f"llama.cpp did not say what it allocates:\n{''.join(log[-40:])}")
+    return found["llama_kv_cache:"], found["compute buffer"]
 
 
 def differences(path, expected):

@@ -9,6 +9,7 @@ EXPECTED.json, which `tests/clients.rs` writes and `check_gguf.py` reads too (al
     greedy          for each prompt, the continuation without the prompt; end tokens do not end it
     texts           ["...", ...]
     text_ids        for each text, its tokens
+    plain_texts, plain_text_ids   the same of texts with special tokens in them, which are taken for text
     chats           [{"messages": [{"role": ..., "content": ...}, ...], "text": "..."}, ...], each rendered up to where
                     the assistant begins to speak
     tolerance       largest absolute difference of two log-probabilities
@@ -27,7 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from texts import comparable
 
-KEYS = ("prompts", "log_probs_last", "greedy", "texts", "text_ids", "chats", "tolerance")
+KEYS = "prompts log_probs_last greedy texts text_ids plain_texts plain_text_ids chats tolerance".split()
 
 
 class Disagreement(Exception):
@@ -107,7 +108,11 @@ def check_tokens(tokenizer, directory, expected):
     texts = comparable(directory, expected["texts"], expected["text_ids"])
     for index, (text, ours) in enumerate(texts):
         compare("tokens of text", index, ours, tokenizer(text)["input_ids"])
-    return f"{len(texts)} texts"
+    plain = comparable(directory, expected["plain_texts"], expected["plain_text_ids"])
+    for index, (text, ours) in enumerate(plain):
+        theirs = tokenizer(text, split_special_tokens=True)["input_ids"]
+        compare("tokens of text with special tokens as text", index, ours, theirs)
+    return f"{len(texts)} texts, {len(plain)} with special tokens as text"
 
 
 def check_chats(tokenizer, expected):

@@ -2,7 +2,7 @@
 """Does training on the grid of Q4_0 recover what rounding afterwards loses? Scored by llama.cpp.
 
     cargo build --release
-    python3 tests/reference/fake_quant_experiment.py --binaries target/release --work /tmp/fake-quant [--seeds 3]
+    python3 tests/reference/fake_quant_experiment.py --binaries target/release --work fake-quant [--seeds 3] [--documents 12]
 
 Needs what score_gguf.py needs. Everything is in --work and is found again: stopped at any time, the same command goes on.
 
@@ -60,6 +60,8 @@ class Experiment:
             "data.train": '[{path="data/tiny/train.parquet"}]',
             "data.valid": '[{path="data/tiny/valid.parquet"}]',
             "train.precision": "fp32",
+            "data.sequence_length": 128,
+            "train.tokens_per_step": 1024,
             "train.save_every": 100,
             "train.eval_every": 100,
             **sets,
@@ -103,19 +105,18 @@ class Experiment:
 
     def arms(self, seed):
         full = self.full(seed)
-        grid = {"train.fake_quant": self.arguments.fake_quant}
-        towards = {"teacher.from": full, "distill.ce_weight": 0.0}
-        distilled = self.tuned("distilled", full, seed, grid | towards)
-        plain = self.tuned("plain", full, seed, grid)
-        continued = self.tuned("continued", full, seed, {})
         files = self.exported("full", seed, full, ["gguf_f32", "gguf_q4_0"])
         data = '[{path="data/tiny/train.parquet"}]'
         weighted = self.exported("importance", seed, full, ["gguf_q4_0"], {"export.importance": f"{{data={data}}}"})
         self.score("full", seed, files / "model-f32.gguf")
         self.score("rounded", seed, files / "model-q4_0.gguf")
         self.score("importance", seed, weighted / "model-q4_0.gguf")
-        for name, checkpoint in [("distilled", distilled), ("plain", plain)]:
+        grid = {"train.fake_quant": self.arguments.fake_quant}
+        towards = {"teacher.from": full, "distill.ce_weight": 0.0}
+        for name, more in [("distilled", grid | towards), ("plain", grid)]:
+            checkpoint = self.tuned(name, full, seed, more)
             self.score(name, seed, self.exported(name, seed, checkpoint, ["gguf_q4_0"]) / "model-q4_0.gguf")
+        continued = self.tuned("continued", full, seed, {})
         files = self.exported("continued", seed, continued, ["gguf_f32", "gguf_q4_0"])
         self.score("continued", seed, files / "model-q4_0.gguf")
         self.score("continued-full", seed, files / "model-f32.gguf")
@@ -126,15 +127,15 @@ class Experiment:
         print("|---|---|---|---|---|---|---|---|")
         good = 0
         names = "full rounded importance distilled plain continued continued-full".split()
-        for seed in range(seeds):
+        for seed in seeds:
             print(f"| {seed} | " + " | ".join(f"{bits(name, seed):.4f}" for name in names) + " |")
-        for seed in range(seeds):
+        for seed in seeds:
             lost = bits("rounded", seed) - bits("full", seed)
             recovered = {name: (bits("rounded", seed) - bits(name, seed)) / lost for name in names[2:5]}
             good += recovered["distilled"] >= 0.5 and recovered["distilled"] >= recovered["plain"]
             shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in recovered.items())
             print(f"seed {seed}: rounding loses {lost:.4f} bits/byte; recovered: {shares}")
-        print(f"distilling recovers half or more, and no less than cross-entropy alone, in {good} of {seeds} seeds")
+        print(f"distilling recovers half or more, and no less than cross-entropy alone, in {good} of {len(seeds)} seeds")
 
 
 def main():
@@ -145,18 +146,19 @@ def main():
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--shape", default="64,192,3,2,1,32", help="of the student, as in [model]")
     parser.add_argument("--train-documents", type=int, default=12000)
-    parser.add_argument("--full-steps", type=int, default=1500)
+    parser.add_argument("--full-steps", type=int, default=1000)
     parser.add_argument("--full-rate", type=float, default=4e-3)
-    parser.add_argument("--steps", type=int, default=400, help="on the grid")
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, default=250, help="on the grid")
+    parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--fake-quant", default='{weights="q4_0"}')
     parser.add_argument("--documents", type=int, default=20, help="held-out texts that are scored")
     arguments = parser.parse_args()
     experiment = Experiment(arguments)
     experiment.prepare()
-    for seed in range(arguments.first_seed, arguments.seeds):
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    for seed in seeds:
         experiment.arms(seed)
-    experiment.report(arguments.seeds)
+    experiment.report(seeds)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,10 @@ fn directories_are_refused_by_what_the_decoder_lacks() -> anyhow::Result<()> {
     edited("yarn", "\"rope_scaling\": null", yarn, "rope_parameters is `missing`, must have rope_type `default`")?;
     let gptq = "\"quantization_config\": {\"bits\": 4}, \"model_type\"";
     edited("gptq", "\"model_type\"", gptq, "quantization_config is `{\"bits\":4}`, must not be there")?;
+    let mxfp4 = r#""quantization": {"bits": 4, "group_size": 32, "mode": "mxfp4"}, "model_type""#;
+    let fragment =
+        r#"quantization is `{"bits":4,"group_size":32,"mode":"mxfp4"}`, must have mode `affine`, 2, 4 or 8 bits"#;
+    edited("mxfp4", "\"model_type\"", mxfp4, fragment)?;
     edited("biased", "\"model_type\"", "\"mlp_bias\": true, \"model_type\"", "mlp_bias is `true`, must be false")?;
     edited("moe", "\"qwen2\"", "\"qwen2_moe\"", "model_type is `\"qwen2_moe\"`, must be `llama`, `qwen2` or `qwen3`")
 }

@@ -31,7 +31,7 @@ fn a_tokenizer_comes_back_from_a_gguf_file_as_it_went_in() -> anyhow::Result<()>
         assert_eq!(ends(&read), ends(&original));
         let chat = [Message::new(Role::User, "the <|eot_id|> cat"), Message::new(Role::Assistant, "sat <|im_end|>\n")];
         assert_eq!(read.encode_chat(&chat)?, original.encode_chat(&chat)?);
-        for text in fuzzed_texts() {
+        for text in fuzzed_texts(2000) {
             let (ours, theirs) = (read.encode(&text)?, original.encode(&text)?);
             // The long s, U+017F, is none of llama.cpp's contractions.
             ensure!(ours == theirs || text.contains('\u{17f}'), "{name}: {text:?}: {ours:?} {theirs:?}");

@@ -31,6 +31,10 @@ pub enum ExportFormat {
     GgufQ4KM,
     /// GGUF with 4-bit blocks, the output weights with 6 bits.
     GgufQ4_0,
+    /// A directory for MLX, with 8-bit codes in groups of 64.
+    MlxQ8,
+    /// A directory for MLX, with 4-bit codes in groups of 64.
+    MlxQ4,
 }
 
 /// `[export]`.
@@ -120,7 +124,7 @@ impl ExportFormat {
     /// Whether its blocks can be of the least error weighted with an importance: llama.cpp's quantizer ignores one for the others.
     pub fn uses_importance(self) -> bool {
         match self {
-            Self::HuggingFace | Self::GgufF32 | Self::GgufF16 | Self::GgufQ8_0 => false,
+            Self::HuggingFace | Self::MlxQ8 | Self::MlxQ4 | Self::GgufF32 | Self::GgufF16 | Self::GgufQ8_0 => false,
             Self::GgufQ6K | Self::GgufQ5KM | Self::GgufQ4KM | Self::GgufQ4_0 => true,
         }
     }
@@ -136,6 +140,8 @@ impl ExportFormat {
             Self::GgufQ5KM => "gguf_q5_k_m",
             Self::GgufQ4KM => "gguf_q4_k_m",
             Self::GgufQ4_0 => "gguf_q4_0",
+            Self::MlxQ8 => "mlx_q8",
+            Self::MlxQ4 => "mlx_q4",
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use limbeck_checkpoint::CheckpointError;
 use limbeck_data::DataError;
+use limbeck_model::ModelError;
 use limbeck_quant::QuantError;
 
 /// Why a model could not be exported or imported.
@@ -21,6 +22,9 @@ pub enum ExportError {
     /// The file system refused to write.
     #[error(transparent)]
     Write(#[from] CheckpointError),
+    /// What a model directory could not hold.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A file that is damaged, cut short, or no GGUF.
     #[error("`{}` is not a valid GGUF file: at byte {offset}, {rule}; hint: copy or export the file again", path.display())]
     Gguf {

@@ -7,6 +7,7 @@ use limbeck_config::{Architecture, FakeQuantSection, ModelConfig};
 use serde_json::{Map, Value, json};
 
 use crate::error::ModelError;
+use crate::packed::Packing;
 use crate::shards::load_weights;
 use crate::transformer::Transformer;
 use crate::weights::{load_parameters, parameters, save_tensors};
@@ -29,21 +30,23 @@ const FAKE_QUANT_FILE: &str = "fake_quant.json";
 /// # Errors
 /// If a file cannot be written.
 pub fn write_directory(model: &Transformer, ids: &TokenIds, directory: &Path) -> Result<(), ModelError> {
-    write_config(model.config(), ids, directory)?;
+    write_config(model.config(), ids, Map::new(), directory)?;
     if let Some(section) = model.fake_quant() {
         write_json(&directory.join(FAKE_QUANT_FILE), &json!(section))?;
     }
     save_tensors(&directory.join("model.safetensors"), &parameters(model))
 }
 
-/// The model of a directory, its weights in one file or several. `lm_head.weight` of a tied model is ignored: some tools
-/// write the embedding twice.
+/// The model of a directory, its weights in one file or several; matrices that mlx-lm quantised become 32-bit floats.
+/// `lm_head.weight` of a tied model is ignored: some tools write the embedding twice.
 ///
 /// # Errors
 /// If a file is missing or malformed, or describes a model that this decoder cannot run.
 pub fn load_directory(directory: &Path, device: &Device) -> Result<Transformer, ModelError> {
-    let config = read_config(directory)?;
-    let mut tensors = load_weights(directory)?;
+    let object = &read_object(directory)?;
+    let reader = Reader { path: &directory.join("config.json"), object };
+    let (config, packing) = (reader.config()?, reader.packing()?);
+    let mut tensors = packing.unpack(load_weights(directory)?, directory)?;
     if config.tie_word_embeddings {
         tensors.remove("lm_head.weight");
     }
@@ -68,12 +71,18 @@ fn read_fake_quant(directory: &Path) -> Result<Option<FakeQuantSection>, ModelEr
     }
 }
 
-/// Writes `config.json` and `generation_config.json`, with the keys of transformers 4 and of 5: `rope_theta` stands alone and
-/// inside `rope_parameters`, the number type is `torch_dtype` and `dtype`.
+/// Writes `config.json` and `generation_config.json`, with the keys of transformers 4 and of 5: `rope_theta` stands
+/// alone and inside `rope_parameters`, the number type is `torch_dtype` and `dtype`. What `others` has of `config.json`
+/// takes the place of what would be there, or is added.
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write_config(config: &ModelConfig, ids: &TokenIds, directory: &Path) -> Result<(), ModelError> {
+pub fn write_config(
+    config: &ModelConfig,
+    ids: &TokenIds,
+    others: Map<String, Value>,
+    directory: &Path,
+) -> Result<(), ModelError> {
     // No `..`: a new field of the shape must be written here or nowhere.
     let ModelConfig {
         architecture,
@@ -140,6 +149,7 @@ pub fn write_config(config: &ModelConfig, ids: &TokenIds, directory: &Path) -> R
     };
     if let (Value::Object(object), Value::Object(own)) = (&mut object, own) {
         object.extend(own);
+        object.extend(others);
     }
     write_json(&directory.join("config.json"), &object)?;
     let generation = json!({ "eos_token_id": ids.end, "pad_token_id": ids.padding });
@@ -150,13 +160,17 @@ pub fn write_config(config: &ModelConfig, ids: &TokenIds, directory: &Path) -> R
 ///
 /// # Errors
 /// If the file is missing or malformed, or asks for what this decoder does not have: biases other than Qwen2's, scaled
-/// rotary angles, sliding windows, quantised weights, another activation than SiLU.
+/// rotary angles, sliding windows, weights quantised otherwise than by mlx-lm, another activation than SiLU.
 pub fn read_config(directory: &Path) -> Result<ModelConfig, ModelError> {
-    let path = &directory.join("config.json");
-    let text = std::fs::read_to_string(path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
-    let object: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|source| ModelError::Json { path: path.clone(), source })?;
-    Reader { path, object: &object }.config()
+    Reader { path: &directory.join("config.json"), object: &read_object(directory)? }.config()
+}
+
+fn read_object(directory: &Path) -> Result<Map<String, Value>, ModelError> {
+    let path = directory.join("config.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|source| ModelError::Json { path, source }),
+        Err(source) => Err(ModelError::Io { path, source }),
+    }
 }
 
 struct Reader<'a> {
@@ -223,13 +237,24 @@ impl Reader<'_> {
         if self.object.get("hidden_act").is_some_and(|activation| activation != "silu") {
             return Err(self.wrong("hidden_act", "must be `silu`"));
         }
-        if self.object.get("quantization_config").is_some_and(|section| !section.is_null()) {
+        // mlx-lm writes it too, as a copy of `quantization`.
+        let is_there = |key: &str| self.object.get(key).is_some_and(|section| !section.is_null());
+        if is_there("quantization_config") && !is_there("quantization") {
             return Err(self.wrong(
                 "quantization_config",
-                "must not be there: give the model before quantisation, or a GGUF file",
+                "must not be there: give the model before quantisation, a GGUF file, or a directory of mlx-lm",
             ));
         }
         Ok(())
+    }
+
+    /// What mlx-lm says of packed matrices.
+    fn packing(&self) -> Result<Packing, ModelError> {
+        let section = self.object.get("quantization").filter(|section| !section.is_null());
+        let rule = "must have mode `affine`, 2, 4 or 8 bits, and a group_size of whole 32-bit words";
+        section.map_or(Ok(Packing::default()), |section| {
+            Packing::read(section).ok_or_else(|| self.wrong("quantization", rule))
+        })
     }
 
     fn size(&self, key: &'static str) -> Result<usize, ModelError> {

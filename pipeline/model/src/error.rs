@@ -97,6 +97,14 @@ pub enum ModelError {
         /// Shape in the file.
         found: Vec<usize>,
     },
+    /// A packed matrix whose words, scales and biases do not go together.
+    #[error("tensor `{name}`: {cause}")]
+    Packed {
+        /// The matrix.
+        name: String,
+        /// What is wrong.
+        cause: limbeck_quant::QuantError,
+    },
     /// The tensor's numbers are not 16- or 32-bit floats.
     #[error(
         "`{path}`: tensor `{name}` has type `{found}`, must be F32, F16 or BF16; hint: use the model before quantisation"

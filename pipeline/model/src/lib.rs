@@ -19,6 +19,7 @@ mod forward;
 mod generate;
 mod initialize;
 mod layers;
+mod packed;
 mod path;
 mod random;
 mod sampling;
@@ -40,4 +41,6 @@ pub use layers::{Embedding, Linear, RmsNorm};
 pub use path::ModulePath;
 pub use sampling::Sampling;
 pub use transformer::{Body, Transformer};
-pub use weights::{HostTensor, NamedTensors, load_parameters, load_tensors, parameters, save_tensors};
+pub use weights::{
+    HostTensor, NamedTensors, StoredTensor, load_parameters, load_tensors, parameters, save_stored, save_tensors,
+};

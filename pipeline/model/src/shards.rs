@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::ModelError;
-use crate::weights::{NamedTensors, load_tensors};
+use crate::weights::{FileTensors, load_with_words};
 
 /// `model.safetensors.index.json`, as transformers writes it beside weights of more than one file.
 #[derive(Deserialize)]
@@ -19,11 +19,11 @@ struct Index {
 ///
 /// # Errors
 /// If a file is missing or malformed, or the index names a file elsewhere or a tensor that its file lacks.
-pub(crate) fn load_weights(directory: &Path) -> Result<NamedTensors, ModelError> {
+pub(crate) fn load_weights(directory: &Path) -> Result<FileTensors, ModelError> {
     let whole = directory.join("model.safetensors");
     let path = directory.join("model.safetensors.index.json");
     if whole.exists() || !path.exists() {
-        return load_tensors(&whole);
+        return load_with_words(&whole);
     }
     let bytes = std::fs::read(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
     let index: Index =
@@ -34,10 +34,10 @@ pub(crate) fn load_weights(directory: &Path) -> Result<NamedTensors, ModelError>
             return Err(ModelError::ShardName { path, name: name.clone(), file: file.clone() });
         }
     }
-    let mut tensors = NamedTensors::new();
+    let mut tensors = FileTensors::default();
     for file in index.weight_map.values().collect::<BTreeSet<_>>() {
-        let shard = load_tensors(&directory.join(file))?;
-        let missing = index.weight_map.iter().find(|(name, place)| *place == file && !shard.contains_key(*name));
+        let shard = load_with_words(&directory.join(file))?;
+        let missing = index.weight_map.iter().find(|(name, place)| *place == file && !shard.contains(name));
         if let Some((name, _)) = missing {
             return Err(ModelError::Shard { path, name: name.clone(), file: file.clone() });
         }

@@ -38,14 +38,35 @@ impl HostTensor {
 /// # Errors
 /// If the file cannot be written.
 pub fn save_tensors(path: &Path, tensors: &NamedTensors) -> Result<(), ModelError> {
+    let tensors = tensors.iter().map(|(name, tensor)| {
+        let bytes = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        (name.clone(), StoredTensor { dtype: Dtype::F32, shape: tensor.shape.clone(), bytes })
+    });
+    save_stored(path, &tensors.collect(), "pt")
+}
+
+/// A tensor as it stands in a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredTensor {
+    /// The type of its numbers.
+    pub dtype: Dtype,
+    /// Sizes of the dimensions, outermost first.
+    pub shape: Vec<usize>,
+    /// Little-endian and row-major, as many as type and shape say.
+    pub bytes: Vec<u8>,
+}
+
+/// Writes `tensors` in the order of their names; `format` is what the metadata say of the program that it is for.
+///
+/// # Errors
+/// If the file cannot be written, or a tensor has other bytes than its shape says.
+pub fn save_stored(path: &Path, tensors: &BTreeMap<String, StoredTensor>, format: &str) -> Result<(), ModelError> {
     let format_error = |source| ModelError::Format { path: path.to_owned(), source };
-    let bytes: Vec<Vec<u8>> =
-        tensors.values().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
     let mut views = Vec::with_capacity(tensors.len());
-    for ((name, tensor), bytes) in tensors.iter().zip(&bytes) {
-        views.push((name, TensorView::new(Dtype::F32, tensor.shape.clone(), bytes).map_err(format_error)?));
+    for (name, StoredTensor { dtype, shape, bytes }) in tensors {
+        views.push((name, TensorView::new(*dtype, shape.clone(), bytes).map_err(format_error)?));
     }
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let metadata = [("format".to_owned(), format.to_owned())].into();
     let io_error = |source| ModelError::Io { path: path.to_owned(), source };
     // safetensors makes the file readable to its owner alone; it is to be as readable as any other.
     let permissions = File::create(path).and_then(|file| file.metadata()).map_err(io_error)?.permissions();
@@ -61,22 +82,56 @@ pub fn save_tensors(path: &Path, tensors: &NamedTensors) -> Result<(), ModelErro
 /// # Errors
 /// If the file cannot be read, is not safetensors, or holds other numbers than floats of 16 or 32 bits.
 pub fn load_tensors(path: &Path) -> Result<NamedTensors, ModelError> {
+    let FileTensors { floats, words } = load_with_words(path)?;
+    match words.into_keys().next() {
+        None => Ok(floats),
+        Some(name) => Err(ModelError::Type { path: path.to_owned(), name, found: "U32".to_owned() }),
+    }
+}
+
+/// What weights hold, in one file or several.
+#[derive(Debug, Default)]
+pub(crate) struct FileTensors {
+    /// Floats of 16 or 32 bits.
+    pub(crate) floats: NamedTensors,
+    /// Packed codes, with their shapes.
+    pub(crate) words: BTreeMap<String, (Vec<usize>, Vec<u32>)>,
+}
+
+impl FileTensors {
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.floats.contains_key(name) || self.words.contains_key(name)
+    }
+
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.floats.extend(other.floats);
+        self.words.extend(other.words);
+    }
+}
+
+/// [`load_tensors`], with the 32-bit words that a quantised matrix is packed in.
+pub(crate) fn load_with_words(path: &Path) -> Result<FileTensors, ModelError> {
     let bytes = std::fs::read(path).map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
     let file =
         SafeTensors::deserialize(&bytes).map_err(|source| ModelError::Format { path: path.to_owned(), source })?;
-    let mut tensors = NamedTensors::new();
+    let mut tensors = FileTensors::default();
     for (name, view) in file.iter() {
-        let words = || view.data().chunks_exact(2).map(|word| [word[0], word[1]]);
+        let (halves, words) = (view.data().as_chunks::<2>().0.iter(), view.data().as_chunks::<4>().0.iter());
         let values = match view.dtype() {
-            Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Dtype::F16 => words().map(|word| f16::from_le_bytes(word).to_f32()).collect(),
-            Dtype::BF16 => words().map(|word| bf16::from_le_bytes(word).to_f32()).collect(),
+            Dtype::F32 => words.map(|word| f32::from_le_bytes(*word)).collect(),
+            Dtype::F16 => halves.map(|half| f16::from_le_bytes(*half).to_f32()).collect(),
+            Dtype::BF16 => halves.map(|half| bf16::from_le_bytes(*half).to_f32()).collect(),
+            Dtype::U32 => {
+                let words = words.map(|word| u32::from_le_bytes(*word)).collect();
+                tensors.words.insert(name.to_owned(), (view.shape().to_vec(), words));
+                continue;
+            }
             found => {
                 let (name, found) = (name.to_owned(), format!("{found:?}"));
                 return Err(ModelError::Type { path: path.to_owned(), name, found });
             }
         };
-        tensors.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), values });
+        tensors.floats.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), values });
     }
     Ok(tensors)
 }

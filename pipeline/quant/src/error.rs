@@ -53,14 +53,43 @@ pub enum QuantError {
         /// Values in a row.
         row_size: usize,
     },
+    /// A row that is not a whole number of MLX's groups.
+    #[error(
+        "a row has `{row_size}` values, must be a positive multiple of the group's `{group_size}`; hint: use F16 for this tensor"
+    )]
+    Groups {
+        /// Values in a row.
+        row_size: usize,
+        /// Values in a group.
+        group_size: usize,
+    },
+    /// Scales or biases that are not one a group.
+    #[error(
+        "`{scales}` scales and `{biases}` biases given, must be one each for `{groups}` groups; hint: the data are incomplete"
+    )]
+    GroupParts {
+        /// Groups that the words make.
+        groups: usize,
+        /// Scales given.
+        scales: usize,
+        /// Biases given.
+        biases: usize,
+    },
     /// Values or bytes that are not a whole number of rows.
     #[error("`{found}` {unit} given, must be a multiple of the `{row}` {unit} of a row; hint: the data are incomplete")]
     PartialRow {
-        /// `values` or `bytes`.
+        /// `values`, `bytes` or `words`.
         unit: &'static str,
         /// How many were given.
         found: usize,
         /// How many a row has.
         row: usize,
     },
+}
+
+impl QuantError {
+    /// The value at `index` of rows of `row_size` values.
+    pub(crate) fn not_finite(index: usize, row_size: usize, value: f32) -> Self {
+        Self::NotFinite { row: index / row_size, column: index % row_size, value }
+    }
 }

@@ -208,19 +208,19 @@ impl Grid {
         };
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
-            Some(index) => Err(not_finite(index, row_size, values[index])),
+            Some(index) => Err(QuantError::not_finite(index, row_size, values[index])),
         }
     }
 
     /// Refuses what the grid would turn into a NaN or an infinity.
-    fn check_values(self, values: &[f32], row_size: usize) -> Result<(), QuantError> {
+    pub(crate) fn check_values(self, values: &[f32], row_size: usize) -> Result<(), QuantError> {
         let limit = self.limit();
         let Some(index) = values.iter().position(|value| !value.is_finite() || value.abs() >= limit) else {
             return Ok(());
         };
         let value = values[index];
         if !value.is_finite() {
-            return Err(not_finite(index, row_size, value));
+            return Err(QuantError::not_finite(index, row_size, value));
         }
         Err(QuantError::TooLarge { grid: self, row: index / row_size, column: index % row_size, value, limit })
     }
@@ -242,8 +242,4 @@ impl fmt::Display for Grid {
             Self::Q6K => "Q6_K",
         })
     }
-}
-
-fn not_finite(index: usize, row_size: usize, value: f32) -> QuantError {
-    QuantError::NotFinite { row: index / row_size, column: index % row_size, value }
 }

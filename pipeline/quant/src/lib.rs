@@ -6,8 +6,9 @@
 //!
 //! [`Grid`] names a grid. A matrix is stored row by row, a row being the *input* dimension of a linear layer, and only
 //! a row's own values share a scale. The floats, Q8_0 and Q4_0 are this crate's; the others are candle's. Decoded
-//! values are those of the `gguf` Python package 0.19.0, bit for bit, and so are encoded bytes where that package encodes;
-//! values that a grid cannot hold are refused, where it writes infinities.
+//! values are those of the `gguf` Python package 0.19.0, bit for bit, and so are encoded bytes where that package
+//! encodes; values that a grid cannot hold are refused, where it writes infinities. [`AffineGrid`] names a grid of MLX;
+//! its words, scales and biases are those of the `mlx` package 0.32.4.
 //!
 //! [`Recipe`] says which matrix of a model gets which grid: the export asks it, and so does a training for that export.
 //! [`Grid::encode_for`] is for models that were not trained so, and knows what each column meets.
@@ -23,6 +24,7 @@
 //! # Ok::<(), limbeck_quant::QuantError>(())
 //! ```
 
+mod affine;
 mod candle;
 mod error;
 mod float;
@@ -33,6 +35,7 @@ mod q8_0;
 mod recipe;
 mod tasks;
 
+pub use affine::{AffineGrid, AffineRows};
 pub use error::QuantError;
 pub use grid::Grid;
 pub use recipe::{Place, Recipe, Stored};

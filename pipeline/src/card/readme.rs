@@ -9,7 +9,7 @@ use limbeck_train::MetricsRow;
 use super::lineage::{Ancestor, lineage};
 use super::tables::columns;
 use super::{Card, MODELFILE, Row};
-use crate::fit::{Device, PJ_PER_FLOP};
+use crate::fit::{self, Container, Device, PJ_PER_FLOP};
 use crate::gap::{GAP_FILE, Gap};
 use crate::source::Source;
 
@@ -86,6 +86,10 @@ fn how_to_run(card: &Card, source: &Source, has_modelfile: bool) -> String {
     if let Some(Row { file, .. }) = hugging_face {
         let directory = file.path.display().to_string();
         text += &transformers(&directory, chats);
+    }
+    let for_mlx = card.rows.iter().find(|row| matches!(fit::container(row.format), Container::Mlx(_)));
+    if let Some(Row { file, .. }) = for_mlx.or(hugging_face) {
+        let directory = file.path.display();
         let _ = write!(
             text,
             "\nMLX, on a Mac:\n\n```bash\nmlx_lm.generate --model {directory} --prompt \"Hello\" --max-tokens 64\n```\n"

@@ -17,7 +17,8 @@ mod memory;
 mod traffic;
 
 use limbeck_config::{ExportFormat, ModelConfig};
-use limbeck_export::{GgufType, StoredSize, gguf_size, safetensors_size};
+use limbeck_export::{GgufType, StoredSize, gguf_size, mlx_size, safetensors_size};
+use limbeck_quant::AffineGrid;
 
 pub use budget::{Budget, BudgetError, Judgement, Verdict};
 pub use device::{Device, devices, this_machine};
@@ -47,25 +48,39 @@ impl Footprint {
     }
 }
 
-/// The GGUF type of a format, if it is one.
-pub fn gguf_type(format: ExportFormat) -> Option<GgufType> {
-    Some(match format {
-        ExportFormat::HuggingFace => return None,
-        ExportFormat::GgufF32 => GgufType::F32,
-        ExportFormat::GgufF16 => GgufType::F16,
-        ExportFormat::GgufQ8_0 => GgufType::Q8_0,
-        ExportFormat::GgufQ6K => GgufType::Q6K,
-        ExportFormat::GgufQ5KM => GgufType::Q5KM,
-        ExportFormat::GgufQ4KM => GgufType::Q4KM,
-        ExportFormat::GgufQ4_0 => GgufType::Q4_0,
-    })
+/// What a format is, for the program that reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Container {
+    /// A directory with 32-bit floats.
+    HuggingFace,
+    /// A directory with groups of codes.
+    Mlx(AffineGrid),
+    /// A file of that type.
+    Gguf(GgufType),
 }
 
-/// The file of a format: of a Hugging Face directory, its weights.
+/// Of a format of the config.
+pub fn container(format: ExportFormat) -> Container {
+    match format {
+        ExportFormat::HuggingFace => Container::HuggingFace,
+        ExportFormat::MlxQ8 => Container::Mlx(AffineGrid::Q8),
+        ExportFormat::MlxQ4 => Container::Mlx(AffineGrid::Q4),
+        ExportFormat::GgufF32 => Container::Gguf(GgufType::F32),
+        ExportFormat::GgufF16 => Container::Gguf(GgufType::F16),
+        ExportFormat::GgufQ8_0 => Container::Gguf(GgufType::Q8_0),
+        ExportFormat::GgufQ6K => Container::Gguf(GgufType::Q6K),
+        ExportFormat::GgufQ5KM => Container::Gguf(GgufType::Q5KM),
+        ExportFormat::GgufQ4KM => Container::Gguf(GgufType::Q4KM),
+        ExportFormat::GgufQ4_0 => Container::Gguf(GgufType::Q4_0),
+    }
+}
+
+/// The file of a format: of a directory, its weights.
 pub fn stored_size(config: &ModelConfig, format: ExportFormat) -> StoredSize {
-    match gguf_type(format) {
-        Some(kind) => gguf_size(config, kind),
-        None => safetensors_size(config),
+    match container(format) {
+        Container::HuggingFace => safetensors_size(config),
+        Container::Mlx(grid) => mlx_size(config, grid),
+        Container::Gguf(kind) => gguf_size(config, kind),
     }
 }
 

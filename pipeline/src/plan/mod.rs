@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! grid ── fit::Footprint, Budget::judge ──▶ shapes that fit on every device asked for
-//!   ── law, tokens ──▶ best loss L* that one of them reaches with all tokens
+//!   ── law, tokens ──▶ best loss L* that one of them, with room, reaches with all tokens
 //!   ── law, L* + tolerance ──▶ tokens that each needs for that ──▶ operations of training (its own and its teacher's)
 //!   ── served tokens ──▶ operations of its life ──▶ the least is chosen
 //! ```
@@ -45,7 +45,7 @@ pub struct Plan {
     pub shapes: usize,
     /// Of these, those that fit.
     pub fitting: usize,
-    /// The lowest loss that one of them reaches with all tokens, in nats a token.
+    /// The lowest loss that one of them reaches with all tokens, in nats a token: one with room, if there is any.
     pub best_loss_nats: f64,
     /// What a choice must reach.
     pub target_loss_nats: f64,
@@ -134,7 +134,10 @@ pub fn plan(
         return Err(nothing_fits(&judged));
     }
     let loss = |judged: &Judged| CHINCHILLA.loss_nats(judged.shape.parameter_count() as f64, args.tokens);
-    let best_loss_nats = fitting.iter().map(|judged| loss(judged)).fold(f64::INFINITY, f64::min);
+    // Of those with room; where there is none, of the tight ones.
+    let verdict = fitting.iter().map(|judged| judged.verdict).min();
+    let best = fitting.iter().filter(|judged| Some(judged.verdict) == verdict);
+    let best_loss_nats = best.map(|judged| loss(judged)).fold(f64::INFINITY, f64::min);
     let cost = Cost {
         target_loss_nats: best_loss_nats + args.within,
         teacher_flops_per_token: teacher.map_or(0.0, |teacher| flops_per_token(teacher, args)),

@@ -52,6 +52,8 @@ fn a_larger_budget_fits_more_and_reaches_less_loss() {
     for pair in plans.windows(2) {
         assert!(pair[0].fitting < pair[1].fitting && pair[0].best_loss_nats > pair[1].best_loss_nats);
     }
+    // What is tight does not set a mark that nothing with room can reach.
+    assert!(plans.iter().all(|plan| plan.candidates[0].verdict == Verdict::Fits));
     let fast = planned(&["--budget", "memory=1GB,device=laptop,latency=10ms"]);
     let slow = planned(&["--budget", "memory=1GB,device=raspberry-pi-5,latency=10ms"]);
     assert!(fast.fitting > slow.fitting);

@@ -8,8 +8,8 @@ use crate::card::{bytes, digits};
 /// A table and the chosen `[model]`.
 pub(super) fn report(args: &PlanArgs, plan: &Plan, vocab_size: usize) -> String {
     let mut text = format!(
-        "{} of {} shapes fit in {}. With {:.2e} tokens the best of them reaches {:.3} nats a token; these reach {:.3}, first \
-         the one that takes least for that, {:.1e} served tokens included:\n\n",
+        "{} of {} shapes fit in {}. With {:.2e} tokens the best that fits with room reaches {:.3} nats a token; these reach \
+         {:.3}, first the one that takes least for that, {:.1e} served tokens included:\n\n",
         plan.fitting,
         plan.shapes,
         args.format.name(),

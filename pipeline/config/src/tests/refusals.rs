@@ -218,7 +218,7 @@ const REFUSED: &[(&str, &[&str], &str)] = &[
         "export-model",
         &["export.formats.3=gguf_q8"],
         "export.formats.3 is `\"gguf_q8\"`, must be one of `hugging_face`, `gguf_f32`, `gguf_f16`, `gguf_q8_0`, `gguf_q6_k`, \
-         `gguf_q5_k_m`, `gguf_q4_k_m`, `gguf_q4_0`; hint: did you mean `gguf_q8_0`",
+         `gguf_q5_k_m`, `gguf_q4_k_m`, `gguf_q4_0`, `mlx_q8`, `mlx_q4`; hint: did you mean `gguf_q8_0`",
     ),
     (
         "export-model",

@@ -25,7 +25,7 @@ mod write;
 
 pub use model::{Fallback, GgufReport, GgufType, Importance, Storage, read_gguf, read_gguf_config, write_gguf};
 pub use read::{GgufFile, TensorInfo};
-pub use size::{StoredSize, gguf_size, safetensors_size};
+pub use size::{StoredSize, gguf_size, mlx_size, safetensors_size};
 pub use value::{TensorType, Value, ValueType};
 pub use vocabulary::read_gguf_tokenizer;
 pub use write::{TensorSource, write_container};

@@ -1,7 +1,7 @@
 //! How large a file will be, from the shape alone: no weights, no tokenizer.
 
 use limbeck_config::ModelConfig;
-use limbeck_quant::Grid;
+use limbeck_quant::{AffineGrid, Grid};
 
 use super::layout::{TensorLayout, tensor_layouts};
 use super::model::stored;
@@ -66,6 +66,26 @@ pub fn safetensors_size(config: &ModelConfig) -> StoredSize {
     size
 }
 
+/// Of `model.safetensors` in a directory for MLX that [`write_mlx`](crate::write_mlx) would make.
+pub fn mlx_size(config: &ModelConfig, grid: AffineGrid) -> StoredSize {
+    let mut size = StoredSize { tensor_bytes: 0, lookup_bytes: 0, header_bytes: 0 };
+    for layout in tensor_layouts(config) {
+        let values: usize = layout.shape.iter().product();
+        let mut entries = 1;
+        let bytes = match *layout.shape.as_slice() {
+            [_, input_size] if input_size.is_multiple_of(grid.group_size()) => {
+                entries = 3;
+                // A scale and a bias of 16 bits for every group.
+                values * grid.bits() as usize / 8 + values / grid.group_size() * 4
+            }
+            _ => 2 * values,
+        };
+        size.add(bytes as u64, &layout, config);
+        size.header_bytes += entries * (layout.hugging_face.len() as u64 + SAFETENSORS_ENTRY_BYTES);
+    }
+    size
+}
+
 impl StoredSize {
     fn add(&mut self, bytes: u64, layout: &TensorLayout, config: &ModelConfig) {
         self.tensor_bytes += bytes;
@@ -125,6 +145,10 @@ mod tests {
         assert!((mebibytes(GgufType::Q8_0) - 57.3).abs() < 0.1, "{}", mebibytes(GgufType::Q8_0));
         assert!((mebibytes(GgufType::Q4_0) - 32.4).abs() < 0.1, "{}", mebibytes(GgufType::Q4_0));
         assert_eq!(safetensors_size(&config(true)).tensor_bytes, bytes(GgufType::F32));
+        // 4.5 bits and 8.5 bits a weight of a matrix, 16 of a norm.
+        let mlx = |grid| mlx_size(&config(true), grid).tensor_bytes;
+        assert_eq!(mlx(AffineGrid::Q4), (matrices + 8_192_000) / 16 * 9 + norms / 2);
+        assert_eq!(mlx(AffineGrid::Q8), (matrices + 8_192_000) / 16 * 17 + norms / 2);
     }
 
     #[test]
