@@ -121,7 +121,8 @@ mod tests {
         let upstream = drawn(2, [3, 5, 64], -1.0..1.0);
         let output = int8_rounded(input.clone());
         let changed = (output.clone() - input.clone()).abs().max().into_scalar::<f32>();
-        assert!(changed > 0.0 && changed < 1.01 / 127.0, "{changed}");
+        // Half a step, and what the rounding of the scale to 11 bits moves a value of 2.
+        assert!(changed > 0.0 && changed < 1.0 / 127.0 + 2.0 / 2048.0, "{changed}");
         let gradients = (output * upstream.clone().autodiff()).sum().backward();
         assert_eq!(input.grad(&gradients).unwrap().into_data(), upstream.into_data());
     }
