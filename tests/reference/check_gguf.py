@@ -152,6 +152,8 @@ def check_texts(client, texts, text_ids, origin, parse_special=True):
 
 
 def check_chats(client, chats):
+    # An assistant's last turn llama.cpp's server takes for one that is to be gone on with, whatever the template says.
+    chats = [chat for chat in chats if chat["messages"][-1]["role"] != "assistant"]
     for chat in chats:
         theirs = client.render(chat["messages"])
         if theirs != chat["text"]:
