@@ -4,6 +4,9 @@
 /// Independent sums of a reduction: one AVX-512 register. Fixed, so that the order of the additions is too.
 pub(crate) const LANES: usize = 16;
 
+/// [`LANES`] of 64 bits.
+pub(crate) const LANES_64: usize = 8;
+
 /// `Σ a · b`.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -85,6 +88,61 @@ pub fn exp(x: f32) -> f32 {
     p * f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23))
 }
 
+/// `exponentials = exp(values - shift)`; returns their sum.
+#[inline(always)]
+pub(crate) fn exp_shifted_64(values: &[f64], shift: f64, exponentials: &mut Vec<f64>) -> f64 {
+    exponentials.clear();
+    exponentials.resize(values.len(), 0.0);
+    let mut lanes = [0.0; LANES_64];
+    let chunks = values.chunks_exact(LANES_64);
+    let rest = chunks.remainder();
+    let mut written = exponentials.chunks_exact_mut(LANES_64);
+    for (chunk, written) in chunks.zip(&mut written) {
+        for lane in 0..LANES_64 {
+            written[lane] = exp_64(chunk[lane] - shift);
+            lanes[lane] += written[lane];
+        }
+    }
+    let mut sum = lanes.iter().sum::<f64>();
+    for (value, written) in rest.iter().zip(written.into_remainder()) {
+        *written = exp_64(value - shift);
+        sum += *written;
+    }
+    sum
+}
+
+/// `eˣ` in 64 bits within 2 units in the last place from -708 to 709, and clamped outside: [`exp`] with the series of eˣ to the
+/// twelfth power, whose next term is under 2⁻⁵². NaN stays NaN.
+#[inline(always)]
+pub(crate) fn exp_64(x: f64) -> f64 {
+    const ROUNDING: f64 = 6_755_399_441_055_744.0;
+    const INVERSE_FACTORIALS: [f64; 12] = [
+        1.0 / 39_916_800.0,
+        1.0 / 3_628_800.0,
+        1.0 / 362_880.0,
+        1.0 / 40_320.0,
+        1.0 / 5_040.0,
+        1.0 / 720.0,
+        1.0 / 120.0,
+        1.0 / 24.0,
+        1.0 / 6.0,
+        0.5,
+        1.0,
+        1.0,
+    ];
+    let x = if x < -708.0 { -708.0 } else { x };
+    let x = if x > 709.0 { 709.0 } else { x };
+    let shifted = x * std::f64::consts::LOG2_E + ROUNDING;
+    let n = shifted - ROUNDING;
+    // ln 2 in two parts, those of Sun's `exp`: the product with the first is exact.
+    let r = (x - n * 6.931_471_803_691_238e-1) - n * 1.908_214_929_270_587_7e-10;
+    let mut p = 1.0 / 479_001_600.0;
+    for coefficient in INVERSE_FACTORIALS {
+        p = p * r + coefficient;
+    }
+    p * f64::from_bits((shifted.to_bits() << 52).wrapping_add(1023 << 52))
+}
+
 /// `ln x` within 1 unit in the last place, of normal numbers over 0: the series in (x - 1) / (x + 1) of Sun's `logf` (FreeBSD's
 /// `e_logf.c`), without its branches.
 #[inline(always)]
@@ -124,6 +182,26 @@ mod tests {
         }
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(-1e30) < 2e-38);
+    }
+
+    #[test]
+    fn exp_64_is_the_exponential_to_two_units_in_the_last_place() {
+        for i in -70_800..70_900 {
+            let x = f64::from(i) / 100.0 + 0.003;
+            let (seen, expected) = (vectorized(|| exp_64(x)), x.exp());
+            assert!((seen / expected - 1.0).abs() < 4.5e-16, "{x}: {seen} {expected}");
+        }
+        assert!(exp_64(f64::NAN).is_nan());
+        assert!(exp_64(f64::NEG_INFINITY) < 4e-308);
+        for length in [0, 1, 7, 8, 19] {
+            let values: Vec<f64> = (0..length).map(|i| f64::from(i) * 0.3 - 2.0).collect();
+            let mut exponentials = vec![f64::NAN; 3];
+            let sum = vectorized(|| exp_shifted_64(&values, 0.5, &mut exponentials));
+            let expected: Vec<f64> = values.iter().map(|value| (value - 0.5).exp()).collect();
+            assert!((sum - expected.iter().sum::<f64>()).abs() < 1e-14);
+            assert!(exponentials.len() == values.len());
+            assert!(exponentials.iter().zip(&expected).all(|(a, b)| (a / b - 1.0).abs() < 4.5e-16));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::label_share::{Label, LabelShare, LabelSoftmax};
 use crate::level::vectorized;
 use crate::loss_head::ChunkLoss;
 use crate::row_losses::{chunk_loss, primitive, rows_per_task};
-use crate::simd::{exp_shifted, largest};
+use crate::simd::{LANES_64, exp_shifted, exp_shifted_64, largest};
 
 /// Distributions over a few ids each, row after row, in host memory.
 #[derive(Clone, Copy, Debug)]
@@ -74,44 +74,35 @@ struct Row {
     label_weight: f64,
 }
 
-/// A row of the teacher, with the student's logits of its ids.
+/// A row of the teacher, with the student's logits of its ids: a column a property, for vector instructions.
 #[derive(Default)]
 struct Target {
-    entries: Vec<Entry>,
-    /// The probability of all other ids.
-    ghost: f64,
-}
-
-struct Entry {
-    id: usize,
+    ids: Vec<usize>,
     /// The teacher's.
-    probability: f64,
-    log_probability: f64,
+    probabilities: Vec<f64>,
+    log_probabilities: Vec<f64>,
     /// The student's, divided by the temperature.
-    logit: f64,
+    logits: Vec<f64>,
     /// exp(logit) over the largest of all ids.
-    exponential: f64,
+    exponentials: Vec<f64>,
+    /// The teacher's probability of all other ids.
+    ghost: f64,
 }
 
 impl Target {
     #[inline(always)]
     fn read(&mut self, teacher: SparseDistributions<'_>, row: usize) {
         let entries = teacher.offsets[row]..teacher.offsets[row + 1];
-        self.entries.clear();
+        self.ids.clear();
+        self.ids.extend(teacher.ids[entries.clone()].iter().map(|id| *id as usize));
+        self.log_probabilities.clear();
+        self.log_probabilities.extend(teacher.log_probabilities[entries].iter().map(|value| f64::from(*value)));
         self.ghost = teacher.ghost.map_or(0.0, |ghost| f64::from(ghost[row]).exp());
-        let mut mass = self.ghost;
-        for (id, log_probability) in teacher.ids[entries.clone()].iter().zip(&teacher.log_probabilities[entries]) {
-            let log_probability = f64::from(*log_probability);
-            let probability = log_probability.exp();
-            mass += probability;
-            self.entries.push(Entry { id: *id as usize, probability, log_probability, logit: 0.0, exponential: 0.0 });
-        }
+        let mass = self.ghost + exp_shifted_64(&self.log_probabilities, 0.0, &mut self.probabilities);
         let (share, log_mass) = (mass.recip(), mass.ln());
         self.ghost *= share;
-        for entry in &mut self.entries {
-            entry.probability *= share;
-            entry.log_probability -= log_mass;
-        }
+        self.probabilities.iter_mut().for_each(|probability| *probability *= share);
+        self.log_probabilities.iter_mut().for_each(|logarithm| *logarithm -= log_mass);
     }
 }
 
@@ -170,10 +161,9 @@ impl Softmax {
     fn of(logits: &mut [f32], target: &mut Target) -> Self {
         // Reads the row in order: the listed logits, here and there in it, would each be waited for.
         let most = f64::from(largest(logits));
-        for entry in &mut target.entries {
-            entry.logit = f64::from(logits[entry.id]);
-            logits[entry.id] = f32::NEG_INFINITY;
-        }
+        target.logits.clear();
+        target.logits.extend(target.ids.iter().map(|id| f64::from(logits[*id])));
+        target.ids.iter().for_each(|id| logits[*id] = f32::NEG_INFINITY);
         let shift = largest(logits);
         let log_rest = if shift == f32::NEG_INFINITY {
             logits.fill(0.0);
@@ -181,11 +171,7 @@ impl Softmax {
         } else {
             f64::from(shift) + f64::from(exp_shifted(logits, shift)).ln()
         };
-        let mut sum = (log_rest - most).exp();
-        for entry in &mut target.entries {
-            entry.exponential = (entry.logit - most).exp();
-            sum += entry.exponential;
-        }
+        let sum = (log_rest - most).exp() + exp_shifted_64(&target.logits, most, &mut target.exponentials);
         Self { log_sum: most + sum.ln(), share: sum.recip(), log_rest, shift: f64::from(shift) }
     }
 
@@ -196,10 +182,12 @@ impl Softmax {
         if target.ghost > 0.0 && self.log_rest > f64::NEG_INFINITY {
             value += target.ghost * (target.ghost.ln() - (self.log_rest - self.log_sum));
         }
-        for Entry { probability, log_probability, logit, .. } in &target.entries {
-            value += probability * (log_probability - (logit - self.log_sum));
+        let mut lanes = [0.0; LANES_64];
+        let columns = target.probabilities.iter().zip(&target.log_probabilities).zip(&target.logits);
+        for (index, ((probability, log_probability), logit)) in columns.enumerate() {
+            lanes[index % LANES_64] += probability * (log_probability - (logit - self.log_sum));
         }
-        value
+        value + lanes.iter().sum::<f64>()
     }
 
     /// `student_weight · q - teacher_weight · p`, the ghost shared out in proportion to q.
@@ -211,7 +199,8 @@ impl Softmax {
             let factor = (student_weight * student - teacher_weight * teacher) as f32;
             exponentials.iter_mut().for_each(|value| *value *= factor);
         }
-        for Entry { id, probability, exponential, .. } in &target.entries {
+        let columns = target.ids.iter().zip(&target.probabilities).zip(&target.exponentials);
+        for ((id, probability), exponential) in columns {
             let student = exponential * self.share;
             exponentials[*id] = (student_weight * student - teacher_weight * probability) as f32;
         }
