@@ -120,3 +120,18 @@ fn what_cannot_be_measured_is_refused() -> anyhow::Result<()> {
     let unwritable = ["--model", "tiny", "--steps", "1", "--dump-weights", "no/such/directory/weights"];
     sandbox.run("bench", &unwritable)?.refused(2, &["no/such/directory/weights"])
 }
+
+#[test]
+fn blocks_that_are_computed_again_take_less_memory() -> anyhow::Result<()> {
+    let sandbox = Sandbox::with_configs()?;
+    let peak = |more: &[&str]| -> anyhow::Result<f64> {
+        let arguments = ["--model", "3m", "--device", "cpu", "--precision", "fp32", "--json", "--steps", "1"];
+        let report: Value = serde_json::from_str(&sandbox.run("bench", &[&arguments, more].concat())?.complete()?)?;
+        Ok(number(&report, "/peak_resident_bytes"))
+    };
+    let (kept, again) = (peak(&[])?, peak(&["--recompute"])?);
+    if cfg!(target_os = "linux") {
+        assert!(again < 0.85 * kept, "{again} of {kept}");
+    }
+    Ok(())
+}

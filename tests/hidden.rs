@@ -3,7 +3,7 @@
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use limbeck_config::{Architecture, HiddenDistance, ModelConfig, OptimizerSection};
+use limbeck_config::{Architecture, HiddenDistance, ModelConfig, OptimizerSection, Recompute};
 use limbeck_data::Batch;
 use limbeck_kernels::linear_composed;
 use limbeck_loss::{DivergenceLoss, MixedLoss};
@@ -70,7 +70,7 @@ fn trainer(model: &Transformer, alignment: Option<HiddenAlignment>) -> anyhow::R
     let optimizer = || AdamW::new(&OptimizerSection::new(1e-3));
     let alignment =
         alignment.map(|alignment| Ok::<_, anyhow::Error>(AlignmentTrainer { alignment, optimizer: optimizer()? }));
-    Ok(Trainer { model: model.clone(), optimizer: optimizer()?, alignment: alignment.transpose()? })
+    Ok(Trainer { alignment: alignment.transpose()?, ..Trainer::new(model.clone(), optimizer()?) })
 }
 
 /// Student and teacher of other sizes.
@@ -198,13 +198,33 @@ fn micro_batches_give_the_gradients_of_the_whole_batch() -> anyhow::Result<()> {
 }
 
 #[test]
+fn states_of_blocks_that_are_computed_again_have_the_same_gradients() -> anyhow::Result<()> {
+    let (student, teacher) = pair();
+    let objective = distillation(&teacher, 0.25);
+    for kind in KINDS {
+        let kept = trainer(&student, Some(alignment(kind, &PAIRS, (26, 34))))?;
+        let again = Trainer {
+            recompute: Recompute::Block,
+            ..trainer(&student, kept.alignment.as_ref().map(|trainer| trainer.alignment.clone()))?
+        };
+        let batches = batch().micro_batches(2);
+        let (kept, again) = (gradients(&kept, &objective, &batches)?, gradients(&again, &objective, &batches)?);
+        assert_eq!((kept.1, kept.2), (again.1, again.2), "{kind:?}");
+        // A stream with a state has its three gradients summed in another order.
+        let (name, distance) = farthest(&again.0, &kept.0);
+        assert!(distance < 1e-6, "{kind:?}: {name} {distance}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_student_that_is_its_teacher_has_no_loss_and_no_gradient() -> anyhow::Result<()> {
     let student = model(&shape(26, 2), 5);
     // The divergence has neither, so that nothing but the term is left.
     let objective = distillation(&student, 0.0);
     for kind in KINDS {
         let maps = alignment(kind, &[(0, 0), (1, 1)], (26, 26));
-        let learner = Learner { model: &student, alignment: Some(&maps) };
+        let learner = Learner::new(&student, Some(&maps));
         assert_eq!(values(objective.loss(learner, &batch())?.loss_sum), [0.0], "{kind:?}");
         let trainer = trainer(&student, Some(maps))?;
         let (model, maps, _) = gradients(&trainer, &objective, &[batch()])?;
@@ -213,7 +233,7 @@ fn a_student_that_is_its_teacher_has_no_loss_and_no_gradient() -> anyhow::Result
         }
         // Control: another block of the teacher.
         let crossed = alignment(kind, &[(0, 1)], (26, 26));
-        let learner = Learner { model: &student, alignment: Some(&crossed) };
+        let learner = Learner::new(&student, Some(&crossed));
         assert!(values(objective.loss(learner, &batch())?.loss_sum)[0] > 1e-3, "{kind:?}");
     }
     Ok(())
@@ -224,14 +244,14 @@ fn a_loss_of_cross_entropy_and_hidden_states_alone_trains_too() -> anyhow::Resul
     let (student, teacher) = pair();
     let objective = distillation(&teacher, 1.0);
     let loss = |alignment: Option<&HiddenAlignment>| -> anyhow::Result<f32> {
-        let learner = Learner { model: &student, alignment };
+        let learner = Learner::new(&student, alignment);
         Ok(values(objective.loss(learner, &batch())?.loss_sum)[0])
     };
     let maps = alignment(HiddenDistance::Cosine, &PAIRS, (26, 34));
     let of_term = |ce_weight| -> anyhow::Result<f32> {
         let objective = distillation(&teacher, ce_weight);
         let sum = |alignment| -> anyhow::Result<f32> {
-            Ok(values(objective.loss(Learner { model: &student, alignment }, &batch())?.loss_sum)[0])
+            Ok(values(objective.loss(Learner::new(&student, alignment), &batch())?.loss_sum)[0])
         };
         Ok(sum(Some(&maps))? - sum(None)?)
     };

@@ -46,6 +46,8 @@ mod precision;
 mod prune;
 /// The commands and files that the documents name.
 mod readme;
+/// Blocks that the backward pass computes again.
+mod recompute;
 /// Interrupted runs equal uninterrupted ones.
 mod resume;
 /// A model behind OpenAI's API.

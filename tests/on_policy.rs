@@ -199,7 +199,7 @@ fn teacher_nll(sandbox: &Sandbox, teacher: &str, run: &str) -> anyhow::Result<f6
     let (student, teacher) = (load(run)?, load(teacher)?);
     let on_policy = on_policy(student.clone(), tokenizer.stop_ids(), Divergence::ForwardKl {});
     let lesson = on_policy.lesson(&student, &data, &data.fixed_batch(0, 64), 64, 1)?.context("prompts")?;
-    let loss = next_token_loss(&teacher, &lesson.batch);
+    let loss = next_token_loss((&teacher).into(), &lesson.batch);
     Ok(f64::from(loss.loss_sum.into_scalar::<f32>()) / lesson.batch.target_tokens() as f64)
 }
 

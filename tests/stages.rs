@@ -260,3 +260,14 @@ fn help_names_every_option() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_reader_of_stderr_that_goes_away_stops_nothing() -> anyhow::Result<()> {
+    let sandbox = Sandbox::prepared()?;
+    let mut stage = sandbox.stage_command("pretrain", &[]).spawn()?;
+    drop(stage.stderr.take());
+    let ended = stage.wait_with_output()?;
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(String::from_utf8(ended.stdout)?, format!("{TEACHER}/{LAST}\n"));
+    Ok(())
+}

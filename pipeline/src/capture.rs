@@ -8,7 +8,7 @@ use limbeck_config::{LogitsCodec, TrainingConfig, TrainingStage, load_training, 
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::{CacheHeader, Capture, Fidelity, Identity, Shard};
 use limbeck_model::{Transformer, fingerprint};
-use limbeck_train::{CaptureEnding, CaptureEvent};
+use limbeck_train::{CaptureEnding, CaptureEvent, say};
 
 use crate::cli::TrainingArgs;
 use crate::failure::{Completion, Failure};
@@ -37,12 +37,12 @@ pub fn run(args: &TrainingArgs, shard: Shard) -> Result<Completion, Failure> {
     if args.check {
         output::line(to_toml(&config).map_err(Failure::usage)?)?;
         let (parts, extent) = (header.parts(), header.extent);
-        eprintln!("capture: {} rows, {} segments, {parts} parts", extent.rows, extent.segments);
+        say!("capture: {} rows, {} segments, {parts} parts", extent.rows, extent.segments);
         return Ok(Completion::Complete { path: None });
     }
     let mut capture = Capture::open(&directory, header, shard).map_err(Failure::usage)?;
     for path in capture.damaged() {
-        eprintln!("warning: `{}` was damaged, and is captured again", path.display());
+        say!("warning: `{}` was damaged, and is captured again", path.display());
     }
     let interrupt = Interrupt::listen()?;
     let mut progress = Progress::new(&capture);
@@ -130,7 +130,7 @@ impl Progress {
         let pending = capture.pending();
         let rows = pending.iter().map(|part| header.part_rows(*part)).map(|rows| rows.end - rows.start).sum();
         let (all, kept) = (header.parts(), capture.bytes());
-        eprintln!("capture: {} of {all} parts to write, {rows} rows, {kept} bytes are there", pending.len());
+        say!("capture: {} of {all} parts to write, {rows} rows, {kept} bytes are there", pending.len());
         let now = Instant::now();
         Self {
             started: now,
@@ -171,7 +171,7 @@ impl Progress {
             let share = left / self.done.max(1) as f64;
             let seconds = self.started.elapsed().as_secs_f64() * share;
             let bytes = self.bytes_per_token() * self.targets as f64 * share;
-            eprintln!("capture: {} · {seconds:.0} s and {:.1} MB left", self.rates(), bytes / 1e6);
+            say!("capture: {} · {seconds:.0} s and {:.1} MB left", self.rates(), bytes / 1e6);
         }
     }
 
@@ -199,7 +199,7 @@ impl Progress {
 
     fn close(&self, shard: Shard) {
         let (bytes, seconds) = (self.bytes, self.started.elapsed().as_secs_f64());
-        eprintln!("capture: {}", self.rates());
-        eprintln!("capture: shard {shard} is complete, {bytes} bytes, {seconds:.1} s");
+        say!("capture: {}", self.rates());
+        say!("capture: shard {shard} is complete, {bytes} bytes, {seconds:.1} s");
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 use limbeck_config::{TrainingConfig, TrainingStage, load_training};
+use limbeck_train::say;
 
 use crate::cli::{ConfigArgs, TrainingArgs};
 use crate::control::Control;
@@ -79,7 +80,7 @@ pub fn run(args: &ChainArgs) -> Result<Completion, Failure> {
         if let Some(signal) = interrupt.signal() {
             return Ok(Completion::Interrupted { signal });
         }
-        eprintln!("[{}/{count}] {name}", i + 1);
+        say!("[{}/{count}] {name}", i + 1);
         if let interrupted @ Completion::Interrupted { .. } = stage()? {
             return Ok(interrupted);
         }

@@ -1,10 +1,11 @@
 //! `generate --chat`: a conversation on a terminal or through pipes.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Context, anyhow};
 use limbeck_data::{Message, Role};
 use limbeck_model::{Ended, Generation, RunningBatch, Sampling};
+use limbeck_train::say;
 use signal_hook::consts::SIGINT;
 
 use crate::answer_text::AnswerText;
@@ -55,7 +56,8 @@ pub fn run(source: &Source, settings: &ChatSettings) -> Result<Completion, Failu
     loop {
         interrupt.end_at_next_signal(is_terminal);
         if is_terminal {
-            eprint!("> ");
+            // Nobody to see it is no error.
+            let _ = write!(std::io::stderr(), "> ");
         }
         let Some(line) = next_line(&mut lines)? else { break };
         interrupt.end_at_next_signal(false);
@@ -64,7 +66,7 @@ pub fn run(source: &Source, settings: &ChatSettings) -> Result<Completion, Failu
             continue;
         }
         match chat.answer(line) {
-            Err(refused) if is_terminal && refused.status() == 2 => eprintln!("{refused}"),
+            Err(refused) if is_terminal && refused.status() == 2 => say!("{refused}"),
             answered => answered?,
         }
         match interrupt.signal() {
@@ -73,7 +75,7 @@ pub fn run(source: &Source, settings: &ChatSettings) -> Result<Completion, Failu
         }
     }
     if is_terminal {
-        eprintln!();
+        say!();
     }
     Ok(Completion::Complete { path: None })
 }
@@ -132,7 +134,7 @@ impl Conversation<'_> {
             let prompt = self.source.tokenizer.encode_prompt(&self.messages).map_err(Failure::usage)?;
             if prompt.len() <= longest {
                 if dropped > 0 {
-                    eprintln!("context: the oldest {dropped} turns were dropped, for the conversation is too long");
+                    say!("context: the oldest {dropped} turns were dropped, for the conversation is too long");
                 }
                 return Ok(prompt);
             }

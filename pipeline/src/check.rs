@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use limbeck_config::{ModelConfig, TrainingConfig};
+use limbeck_config::{ModelConfig, Recompute, TrainingConfig};
 use limbeck_data::Mixture;
 use limbeck_model::Transformer;
+use limbeck_train::say;
 
 use crate::failure::Failure;
 use crate::training::{Goal, new_trainer};
@@ -52,7 +53,7 @@ pub fn print(
         }
     }
     output::line(toml)?;
-    let row = |name: &str, value: String| eprintln!("{name:<22}{value}");
+    let row = |name: &str, value: String| say!("{name:<22}{value}");
     row("parameters", shape.parameter_count().to_string());
     row("steps", config.max_steps().to_string());
     row("tokens a step", config.train.tokens_per_step.to_string());
@@ -74,7 +75,8 @@ pub fn print(
 
 /// Weights, gradients and two moments in 32 bits, the weights on a grid besides where there is one, and what the backward pass keeps of a micro-batch: for each block and
 /// token four vectors of the hidden size, the heads before and behind attention, and three vectors of the feed-forward
-/// size, plus the loss head's chunk and a block's gradients.
+/// size, plus the loss head's chunk and a block's gradients. Where blocks are computed again, one block's of that, and of each
+/// the stream.
 fn memory_bytes(shape: &ModelConfig, config: &TrainingConfig) -> f64 {
     let copies = if config.train.fake_quant.is_some() { 5 } else { 4 };
     let state = copies * shape.parameter_count();
@@ -83,7 +85,10 @@ fn memory_bytes(shape: &ModelConfig, config: &TrainingConfig) -> f64 {
     let vectors =
         4 * shape.hidden_size + heads + shape.num_attention_heads * shape.head_dim + 3 * shape.intermediate_size;
     // One more block, for the gradients of the one that the backward pass is in.
-    let activations = (shape.num_hidden_layers + 1) * tokens * vectors;
+    let activations = match config.train.recompute {
+        Recompute::None => (shape.num_hidden_layers + 1) * tokens * vectors,
+        Recompute::Block => tokens * (2 * vectors + (shape.num_hidden_layers + 1) * shape.hidden_size),
+    };
     let head = (1usize << 22).min(tokens * shape.vocab_size);
     4.0 * (state + activations + head) as f64
 }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
+use limbeck_train::say;
 
 use crate::allocator;
 use crate::failure::{Completion, Failure};
@@ -28,7 +29,7 @@ pub fn main(run: impl FnOnce() -> Result<Completion, Failure> + Send, resume: Op
             printed.map_or_else(failed, |()| ExitCode::SUCCESS)
         }
         Ok(Completion::Interrupted { signal }) => {
-            eprintln!("stopped and saved; go on with: {}", command_line(resume));
+            say!("stopped and saved; go on with: {}", command_line(resume));
             interrupted(signal)
         }
         Ok(Completion::Stopped { signal }) => interrupted(signal),
@@ -42,7 +43,7 @@ fn interrupted(signal: i32) -> ExitCode {
 }
 
 fn failed(failure: Failure) -> ExitCode {
-    eprintln!("error: {failure}");
+    say!("error: {failure}");
     ExitCode::from(failure.status())
 }
 

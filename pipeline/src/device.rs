@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use clap::ValueEnum;
 use limbeck_config::Precision;
+use limbeck_train::say;
 
 use crate::failure::Failure;
 
@@ -38,10 +39,7 @@ pub fn precision(named: Option<Precision>, device: &Device) -> Result<Precision,
     let faster = fused && limbeck_kernels::multiplies_bf16_faster();
     let precision = named.unwrap_or(if faster { Precision::Bf16 } else { Precision::Fp32 });
     let name = precision.name();
-    eprintln!(
-        "precision: {name} ({})",
-        if named.is_some() { "train.precision" } else { "the faster one of this device" }
-    );
+    say!("precision: {name} ({})", if named.is_some() { "train.precision" } else { "the faster one of this device" });
     Ok(precision)
 }
 
@@ -82,7 +80,7 @@ fn automatic() -> Device {
     for choice in [DeviceChoice::Cuda, DeviceChoice::Metal, DeviceChoice::Vulkan, DeviceChoice::Wgpu] {
         match candidate(choice) {
             Candidate::Found(device) => {
-                eprintln!("device: {} (the fastest backend of this build that this machine offers)", name(choice));
+                say!("device: {} (the fastest backend of this build that this machine offers)", name(choice));
                 return device;
             }
             Candidate::Missing => built.push(name(choice)),
@@ -90,9 +88,9 @@ fn automatic() -> Device {
         }
     }
     if built.is_empty() {
-        eprintln!("device: cpu (this build has no GPU backend; `--features vulkan`, `metal` or `wgpu` adds one)");
+        say!("device: cpu (this build has no GPU backend; `--features vulkan`, `metal` or `wgpu` adds one)");
     } else {
-        eprintln!("device: cpu (no GPU found for {})", built.join(", "));
+        say!("device: cpu (no GPU found for {})", built.join(", "));
     }
     Device::flex()
 }

@@ -12,7 +12,7 @@ use limbeck_config::{ExportConfig, ExportFormat, ImportanceSection, load, to_tom
 use limbeck_export::{Agreement, compare, write_gguf, write_mlx};
 use limbeck_model::{TokenIds, Transformer, parameters, write_directory};
 use limbeck_quant::AffineGrid;
-use limbeck_train::Comparison;
+use limbeck_train::{Comparison, say};
 use serde::{Deserialize, Serialize};
 
 use crate::card::{self, Card};
@@ -120,11 +120,11 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
     let budget = args.budget.clone().unwrap_or_default();
     let card = |record| Card::new(&config, source.model.config(), record, &budget, &devices);
     if let Some(known) = known.filter(|known| known.is_whole(&out)) {
-        eprintln!("export-model: already complete");
+        say!("export-model: already complete");
         if held_out.is_some() && known.held_out.is_none() {
-            eprintln!("note: nothing was measured on held-out data then; hint: remove `{}` to do so", out.display());
+            say!("note: nothing was measured on held-out data then; hint: remove `{}` to do so", out.display());
         }
-        eprintln!("\n{}", card(&known).summary());
+        say!("\n{}", card(&known).summary());
     } else {
         let weights = ExportWeights::of(&source, &config)?;
         let record = export(&config, &weights, held_out.as_ref(), &out, &device).map_err(Failure::run)?;
@@ -133,11 +133,11 @@ pub fn run(args: &ExportArgs) -> Result<Completion, Failure> {
         // Last: what has it is complete.
         let text = serde_json::to_vec_pretty(&record).map_err(Failure::run)?;
         write_atomically(&out.join(RECORD), text).map_err(Failure::run)?;
-        eprintln!("\n{}", card.summary());
+        say!("\n{}", card.summary());
     }
     let gguf = config.export.formats.iter().map(|format| out.join(file_name(*format))).find(|path| is_gguf(path));
     if let Some(hint) = gguf.and_then(|gguf| speculation::llama_server(&source, &gguf)) {
-        eprintln!("{hint}");
+        say!("{hint}");
     }
     Ok(Completion::Complete { path: Some(out) })
 }
@@ -210,12 +210,9 @@ fn export(
             ));
         }
         let bytes = size(&path)?;
-        eprintln!(
-            "{name}: {} · {bytes} bytes · logits within {relative_error:.1e} · KL {kl_nats:.1e} nats",
-            path.display()
-        );
+        say!("{name}: {} · {bytes} bytes · logits within {relative_error:.1e} · KL {kl_nats:.1e} nats", path.display());
         if let Some(kept) = weights.kept_in(&reopened) {
-            eprintln!("{name}: {kept}");
+            say!("{name}: {kept}");
         }
         let measured = held_out.map(|held_out| held_out.compare(&reopened, weights.model()));
         checkpoint = measured.map(|(_, checkpoint)| checkpoint);
@@ -271,7 +268,7 @@ fn write(format: ExportFormat, weights: &ExportWeights, path: &Path, device: &De
         Ok(write_gguf(path, source.model.config(), &tensors, files, storage)?)
     })?;
     for note in report.notes.iter().cloned().chain(report.fallbacks.iter().map(ToString::to_string)) {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     source::model_at(path, device)
 }
@@ -304,7 +301,7 @@ fn write_for_mlx(
         Ok(write_mlx(path, model.config(), &parameters(model), ids, grid)?)
     })?;
     for matrix in unpacked {
-        eprintln!("note: {matrix}");
+        say!("note: {matrix}");
     }
     source::model_at(path, device)
 }

@@ -3,6 +3,7 @@
 use limbeck_config::{EmbeddingGrid, ExportConfig, FakeQuantSection, WeightGrid};
 use limbeck_export::{GgufType, Importance, Storage};
 use limbeck_model::{NamedTensors, Transformer, fake_quant_recipe, parameters};
+use limbeck_train::say;
 
 use crate::failure::Failure;
 use crate::importance;
@@ -27,7 +28,7 @@ impl<'a> ExportWeights<'a> {
         let model = source.model.on_grid().map_err(Failure::usage)?.with_fake_quant(None);
         let usable = config.export.formats.iter().any(|format| format.uses_importance());
         if config.export.importance.is_some() && !usable {
-            eprintln!("warning: export.importance is for gguf_q4_0 and K-quants, and export.formats has none of them");
+            say!("warning: export.importance is for gguf_q4_0 and K-quants, and export.formats has none of them");
         }
         let section = config.export.importance.as_ref().filter(|_| usable);
         let importance = section

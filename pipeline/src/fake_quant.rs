@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use limbeck_config::{ActivationGrid, FakeQuantSection};
 use limbeck_model::{Transformer, fake_quant_recipe};
 use limbeck_quant::Stored;
+use limbeck_train::say;
 
 use crate::failure::Failure;
 
@@ -41,11 +42,9 @@ pub fn checked(
     }
     describe(&stored);
     if int8 {
-        eprintln!("fake quant: what matrices in blocks of 32 read is rounded to 8 bits");
+        say!("fake quant: what matrices in blocks of 32 read is rounded to 8 bits");
     }
-    eprintln!(
-        "fake quant: held-out losses are those of the rounded weights; checkpoints hold what they are rounded from"
-    );
+    say!("fake quant: held-out losses are those of the rounded weights; checkpoints hold what they are rounded from");
     Ok(Some(section))
 }
 
@@ -59,6 +58,6 @@ fn describe(stored: &BTreeMap<String, Stored>) {
             0 => String::new(),
             others => format!(" and {others} more"),
         };
-        eprintln!("fake quant: {}{others}: {how}", names[0]);
+        say!("fake quant: {}{others}: {how}", names[0]);
     }
 }

@@ -5,7 +5,7 @@ use limbeck_config::ImportanceSection;
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_export::Importance;
 use limbeck_model::Transformer;
-use limbeck_train::input_mean_squares;
+use limbeck_train::{input_mean_squares, say};
 
 use crate::failure::Failure;
 use crate::tokenised;
@@ -45,6 +45,6 @@ pub fn measure(
             section.calibration_tokens
         )));
     }
-    eprintln!("importance: mean squares of the inputs of every matrix, over {targets} tokens");
+    say!("importance: mean squares of the inputs of every matrix, over {targets} tokens");
     Ok(input_mean_squares(model, &batch.micro_batches(ROWS_AT_ONCE)))
 }

@@ -10,6 +10,7 @@ use limbeck_config::{CorpusSection, PrepareConfig, TokenizerKind, TokenizerSecti
 use limbeck_data::source::{data_files, texts};
 use limbeck_data::world::{WorldCounts, write_parquet};
 use limbeck_data::{Tokenizer, token_counts};
+use limbeck_train::say;
 
 use crate::cli::ConfigArgs;
 use crate::failure::{Completion, Failure};
@@ -50,7 +51,7 @@ pub fn run(args: &PrepareArgs) -> Result<Completion, Failure> {
     let made_from = whole.as_ref().map(Tokenizer::hash).unwrap_or_default();
     let (record, hash) = (directory.join(RECORD), content_hash((toml + &made_from).as_bytes()));
     if std::fs::read_to_string(&record).is_ok_and(|found| found == hash) && is_whole(&config) {
-        eprintln!("prepare: already complete");
+        say!("prepare: already complete");
     } else {
         if let Some(corpus) = &config.corpus {
             forget(&record)?;
@@ -97,7 +98,7 @@ fn write_corpus(corpus: &CorpusSection, seed: u64) -> Result<(), Failure> {
     let report = write_parquet(path, &counts, seed).map_err(Failure::run)?;
     for file in [&report.train, &report.valid, &report.chats_train, &report.chats_valid] {
         let (path, floor) = (file.path.display(), file.floor.bits_per_byte());
-        eprintln!("prepare: {} rows in `{path}`; a perfect model reaches {floor:.4} bits/byte", file.rows);
+        say!("prepare: {} rows in `{path}`; a perfect model reaches {floor:.4} bits/byte", file.rows);
     }
     Ok(())
 }
@@ -122,7 +123,7 @@ fn restrict_tokenizer(config: &PrepareConfig, whole: &Tokenizer) -> Result<Token
     let restricted = whole.restrict(&counts, config.tokenizer.vocab_size).map_err(Failure::usage)?;
     let stays = |id: &u32| whole.token(*id).is_some_and(|token| restricted.id(&token).is_some());
     let kept: u64 = (0u32..).zip(&counts).filter(|(id, _)| stays(id)).map(|(_, count)| count).sum();
-    eprintln!(
+    say!(
         "prepare: kept {} of {} entries, which are {:.2} % of the {} tokens of the data",
         restricted.vocab_size(),
         whole.vocab_size(),
@@ -134,6 +135,6 @@ fn restrict_tokenizer(config: &PrepareConfig, whole: &Tokenizer) -> Result<Token
 
 fn save_tokenizer(tokenizer: &Tokenizer, directory: &Path) -> Result<(), Failure> {
     tokenizer.save(directory).map_err(Failure::run)?;
-    eprintln!("prepare: tokenizer of {} entries in `{}`", tokenizer.vocab_size(), directory.display());
+    say!("prepare: tokenizer of {} entries in `{}`", tokenizer.vocab_size(), directory.display());
     Ok(())
 }

@@ -8,7 +8,7 @@ use limbeck_checkpoint::{Parent, write_atomically};
 use limbeck_config::{ModelConfig, PruneSection, TrainingConfig};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::Transformer;
-use limbeck_train::{PruneEvent, PruneReport, prune};
+use limbeck_train::{PruneEvent, PruneReport, prune, say};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -108,9 +108,9 @@ impl Report {
 /// The search for blocks is what takes long.
 fn say(event: PruneEvent) {
     match event {
-        PruneEvent::Loss { loss_nats } => eprintln!("prune: loss {loss_nats:.4} nats before the cut"),
+        PruneEvent::Loss { loss_nats } => say!("prune: loss {loss_nats:.4} nats before the cut"),
         PruneEvent::Block { removed, left } => {
-            eprintln!("prune: block {} goes, loss {:.4} nats; {left} more to go", removed.block, removed.loss_nats);
+            say!("prune: block {} goes, loss {:.4} nats; {left} more to go", removed.block, removed.loss_nats);
         }
     }
 }
@@ -125,7 +125,7 @@ fn summarise(whole: &ModelConfig, shape: &ModelConfig, report: &PruneReport) {
         ("tokens", whole.vocab_size.to_string(), shape.vocab_size.to_string()),
     ];
     for (what, before, after) in sizes.iter().filter(|(_, before, after)| before != after) {
-        eprintln!("prune: {what}: {before} to {after}");
+        say!("prune: {what}: {before} to {after}");
     }
     let PruneReport { parameters, loss_nats, calibration, blocks, channels, .. } = report;
     let mean = |share: fn(&limbeck_train::BlockReport) -> f64| {
@@ -137,13 +137,17 @@ fn summarise(whole: &ModelConfig, shape: &ModelConfig, report: &PruneReport) {
         100.0 * channels.dropped_share,
     ];
     if heads + neurons + channels > 0.0 {
-        eprintln!(
+        say!(
             "prune: of the importance went {heads:.1} % of the heads, {neurons:.1} % of the neurons, {channels:.1} % of the \
              channels"
         );
     }
-    eprintln!(
+    say!(
         "prune: {} of {} parameters stay; loss {:.4} to {:.4} nats on {} targets",
-        parameters.after, parameters.before, loss_nats.before, loss_nats.after, calibration.target_tokens
+        parameters.after,
+        parameters.before,
+        loss_nats.before,
+        loss_nats.after,
+        calibration.target_tokens
     );
 }

@@ -8,6 +8,7 @@ use limbeck_checkpoint::{MANIFEST_FILE, Parent, Resolved, is_gguf, resolve};
 use limbeck_data::Tokenizer;
 use limbeck_export::{read_gguf, read_gguf_tokenizer};
 use limbeck_model::{Transformer, load_directory, load_parameters};
+use limbeck_train::say;
 
 use crate::failure::Failure;
 
@@ -103,7 +104,7 @@ pub fn tokenizer(key: &str, path: &Path) -> Result<Tokenizer, Failure> {
 fn found(path: &Path) -> anyhow::Result<PathBuf> {
     let Resolved { path, skipped, .. } = resolve(path)?;
     for skipped in &skipped {
-        eprintln!("warning: {skipped}");
+        say!("warning: {skipped}");
     }
     Ok(path)
 }

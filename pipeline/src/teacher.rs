@@ -9,7 +9,7 @@ use limbeck_config::{DistillSection, TrainingConfig};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_logits::{Cache, Expected};
 use limbeck_model::{Cut, fingerprint};
-use limbeck_train::{KeptMass, Teacher, kept_mass};
+use limbeck_train::{KeptMass, Teacher, kept_mass, say};
 
 use crate::device;
 use crate::failure::Failure;
@@ -79,7 +79,7 @@ impl WholeTeacher {
         let Some(rows) = rows else { return Ok(source) };
         let probe = data.batch(0, config.micro_batch_size());
         let KeptMass { mean, targets } = kept_mass(&source.model, &rows, &probe);
-        eprintln!(
+        say!(
             "teacher: {} of its {} tokens are the student's, on which it puts {:.3} % of the mass ({targets} targets); the \
              rest is shared out among them",
             rows.len(),

@@ -1,9 +1,10 @@
 //! Opening the data of a stage.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use limbeck_config::{DataEntry, TrainingConfig};
 use limbeck_data::{EntryReport, Mixture, Progress, ProgressState, Tokenizer};
+use limbeck_train::say;
 
 use crate::failure::Failure;
 
@@ -32,7 +33,7 @@ fn warn_of(entry: &EntryReport) {
         (entry.dropped_segments, "pieces without a target token were left out"),
     ];
     for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
-        eprintln!("warning: `{}`: {count} {what}", entry.path);
+        say!("warning: `{}`: {count} {what}", entry.path);
     }
 }
 
@@ -48,6 +49,8 @@ pub fn describe(entry: &EntryReport) -> String {
 /// A line that the next one overwrites, on a terminal only.
 pub(crate) fn show(progress: Progress) {
     if std::io::stderr().is_terminal() && progress.state == ProgressState::Tokenizing {
-        eprint!("\rtokenising `{}`: {} documents\x1b[K\r", progress.file.display(), progress.documents);
+        let (file, documents) = (progress.file.display(), progress.documents);
+        // Nobody to see it is no error.
+        let _ = write!(std::io::stderr(), "\rtokenising `{file}`: {documents} documents\x1b[K\r");
     }
 }

@@ -10,7 +10,7 @@ use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::{Transformer, load_directory};
 use limbeck_train::{
     AdamW, AlignmentTrainer, Ending, HiddenAlignment, NextToken, Objective, OnPolicy, Progress, Run, Trainer,
-    load_alignment, load_optimizer,
+    load_alignment, load_optimizer, say,
 };
 
 use crate::cli::TrainingArgs;
@@ -112,7 +112,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     if let Some(Checkpoint { path, manifest }) = &resumed
         && manifest.complete
     {
-        eprintln!("{}: already complete", stage.kind.name());
+        say!("{}: already complete", stage.kind.name());
         return Ok(Completion::Complete { path: Some(path.clone()) });
     }
     let mut report = None;
@@ -147,7 +147,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     match run.train(trainer, done, progress).map_err(Failure::run)?.1 {
         Ending::Complete(path) => Ok(Completion::Complete { path: Some(path) }),
         Ending::Interrupted(path) => {
-            eprintln!("{}: saved `{}`", stage.kind.name(), path.display());
+            say!("{}: saved `{}`", stage.kind.name(), path.display());
             // The dashboard's stop comes without a signal, and means Ctrl-C.
             Ok(Completion::Interrupted { signal: interrupt.signal().unwrap_or(signal_hook::consts::SIGINT) })
         }
@@ -223,7 +223,7 @@ fn resumable(
         None => {
             let newest = directory.newest().map_err(Failure::usage)?;
             for skipped in &newest.skipped {
-                eprintln!("warning: {skipped}");
+                say!("warning: {skipped}");
             }
             if let (None, [skipped, ..]) = (&newest.checkpoint, &newest.skipped[..]) {
                 return Err(Failure::usage(anyhow!(
@@ -272,12 +272,12 @@ fn trainer(
     let Some(Checkpoint { path, manifest }) = resumed else {
         return Ok((new_trainer(config, model, alignment)?, 0));
     };
-    eprintln!("resuming from `{}`", path.display());
+    say!("resuming from `{}`", path.display());
     let model = load_directory(path, &device.clone().autodiff()).map_err(Failure::usage)?;
     let optimizer = load_optimizer(settings, manifest.step, path, device).map_err(Failure::usage)?;
     let alignment = alignment.map(|alignment| load_alignment(alignment, settings, manifest.step, path, device));
     let alignment = alignment.transpose().map_err(Failure::usage)?;
-    Ok((Trainer { model, optimizer, alignment }, manifest.step))
+    Ok((Trainer { model, optimizer, alignment, recompute: config.train.recompute }, manifest.step))
 }
 
 /// A trainer that has made no step.
@@ -291,5 +291,5 @@ pub(crate) fn new_trainer(
         Some(alignment) => Some(AlignmentTrainer { alignment, optimizer: optimizer()? }),
         None => None,
     };
-    Ok(Trainer { model, optimizer: optimizer()?, alignment })
+    Ok(Trainer { model, optimizer: optimizer()?, alignment, recompute: config.train.recompute })
 }

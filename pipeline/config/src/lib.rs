@@ -78,5 +78,5 @@ pub use problem::{ConfigError, ConfigErrors, Origin, Problem};
 pub use prune::PruneSection;
 pub use run::RunSection;
 pub use suggest::nearest;
-pub use training::{Precision, TrainSection, TrainingConfig, TrainingStage};
+pub use training::{Precision, Recompute, TrainSection, TrainingConfig, TrainingStage};
 pub use weights::{DistillSection, Divergence, StartSection};

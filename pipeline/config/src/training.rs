@@ -34,6 +34,17 @@ impl Precision {
     }
 }
 
+/// What the forward pass does not keep for the backward pass, which computes it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recompute {
+    /// Nothing.
+    #[default]
+    None,
+    /// Everything inside a block: only the stream between the blocks is kept.
+    Block,
+}
+
 /// `[train]`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +60,9 @@ pub struct TrainSection {
     /// Rows of one forward pass; default: the whole step. Does not change what is learned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub micro_batch_size: Option<usize>,
+    /// What the backward pass computes again, to take less memory. Does not change what is learned.
+    #[serde(default)]
+    pub recompute: Recompute,
     /// Arithmetic; default: `bf16` where the device multiplies it faster, else `fp32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,

@@ -95,7 +95,7 @@ impl Attention {
 }
 
 /// What one forward pass has in common for all blocks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pass {
     pub(crate) plan: AttentionPlan,
     pub(crate) precision: Precision,

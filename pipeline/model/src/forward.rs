@@ -60,6 +60,11 @@ impl<'a> Forward<'a> {
         (Self { model, pass: Pass { plan, precision: model.precision(), int8_inputs } }, hidden)
     }
 
+    /// The same pass over another model of this shape.
+    pub fn over<'b>(&self, model: &'b Transformer) -> Forward<'b> {
+        Forward { model, pass: self.pass.clone() }
+    }
+
     /// The stream behind block `index`.
     pub fn block(&self, index: usize, hidden: Tensor<3>) -> Tensor<3> {
         self.model.model.layers[index].forward(hidden, &self.pass)

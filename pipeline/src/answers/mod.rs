@@ -24,6 +24,7 @@ use crate::interrupt::Interrupt;
 use crate::source::Source;
 use crate::training::run_directory;
 use crate::{device, output, source};
+use limbeck_train::say;
 
 /// Batches of a part: what is lost when a process dies.
 const BATCHES_PER_PART: usize = 8;
@@ -59,7 +60,7 @@ pub fn run(args: &TrainingArgs) -> Result<Completion, Failure> {
     let (count, hash) = fingerprint_prompts(&config.data.train).map_err(Failure::usage)?;
     if args.check {
         output::line(to_toml(&config).map_err(Failure::usage)?)?;
-        eprintln!("generate: {count} prompts, {} answers to each", section.samples_per_prompt);
+        say!("generate: {count} prompts, {} answers to each", section.samples_per_prompt);
         return Ok(Completion::Complete { path: None });
     }
     let header = Header {
@@ -74,7 +75,7 @@ pub fn run(args: &TrainingArgs) -> Result<Completion, Failure> {
     let mut answers = Answers::open(&out, source, header, count).map_err(Failure::usage)?;
     let complete = out.join(ANSWERS_FILE);
     if complete.exists() {
-        eprintln!("generate: already complete");
+        say!("generate: already complete");
     } else if let Some(signal) = answers.write_parts(&config, count)? {
         return Ok(Completion::Interrupted { signal });
     } else {
@@ -139,7 +140,7 @@ impl Answers {
         let directory = self.directory.path().join(PARTS_DIRECTORY);
         std::fs::create_dir_all(&directory).map_err(Failure::usage)?;
         let (parts, there) = (self.parts(count), self.there().map_err(Failure::usage)?);
-        eprintln!("generate: {count} prompts, {} of {parts} parts to write", parts - there.len().min(parts));
+        say!("generate: {count} prompts, {} of {parts} parts to write", parts - there.len().min(parts));
         let interrupt = Interrupt::listen()?;
         let mut prompts = (0..).zip(prompts(&config.data.train).map_err(Failure::usage)?);
         for part in 0..parts {
@@ -174,7 +175,7 @@ impl Answers {
             if content_hash(&std::fs::read(&path)?) == hash {
                 there.insert(part, path);
             } else {
-                eprintln!("warning: `{}` was damaged, and is written again", path.display());
+                say!("warning: `{}` was damaged, and is written again", path.display());
                 std::fs::remove_file(&path)?;
             }
         }
@@ -190,7 +191,7 @@ impl Answers {
             let nothing = || anyhow!("no answer was finished; hint: raise generate.max_new_tokens");
             (rows > 0).then_some(()).ok_or_else(nothing)
         })?;
-        eprintln!("generate: {rows} answers in `{}`", path.display());
+        say!("generate: {rows} answers in `{}`", path.display());
         Ok(())
     }
 

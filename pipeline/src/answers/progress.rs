@@ -1,5 +1,7 @@
 //! How far the answers are.
 
+use limbeck_train::say;
+
 use std::time::{Duration, Instant};
 
 /// Time between two lines of progress.
@@ -30,7 +32,7 @@ impl Progress {
             self.last = Instant::now();
             let share = self.left.saturating_sub(self.prompts) as f64 / self.prompts.max(1) as f64;
             let left = self.started.elapsed().as_secs_f64() * share;
-            eprintln!("generate: {} · {left:.0} s left", self.rates());
+            say!("generate: {} · {left:.0} s left", self.rates());
         }
     }
 
@@ -41,7 +43,7 @@ impl Progress {
 
     pub(super) fn close(&self) {
         let Self { kept, unfinished, unanswered, .. } = self;
-        eprintln!(
+        say!(
             "generate: {} · {kept} answers, {unfinished} cut off or empty, {unanswered} prompts without room or question",
             self.rates()
         );

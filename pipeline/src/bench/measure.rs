@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use limbeck_config::OptimizerSection;
+use limbeck_config::{OptimizerSection, Recompute};
 use limbeck_kernels::{Profile, take_profile};
 use limbeck_model::Transformer;
 use limbeck_train::{AdamW, NextToken, Trainer};
@@ -32,9 +32,14 @@ pub(crate) struct Measurement {
 ///
 /// # Errors
 /// If the loss is not finite.
-pub(crate) fn measure(model: Transformer, shape: &Shape, steps: usize) -> Result<Measurement, Failure> {
+pub(crate) fn measure(
+    model: Transformer,
+    shape: &Shape,
+    steps: usize,
+    recompute: Recompute,
+) -> Result<Measurement, Failure> {
     let optimizer = AdamW::new(&OptimizerSection::new(LEARNING_RATE)).map_err(Failure::usage)?;
-    let mut trainer = Trainer::new(model, optimizer);
+    let mut trainer = Trainer { recompute, ..Trainer::new(model, optimizer) };
     let mut found = Measurement { losses_nats: Vec::new(), seconds: Vec::new(), profile: Profile::default() };
     for step in 1..=WARMUP_STEPS + steps {
         let batch = [batch(shape, step as u64)];

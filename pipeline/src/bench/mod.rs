@@ -17,9 +17,10 @@ use std::process::Command;
 use anyhow::{Context, anyhow};
 use burn::tensor::Device;
 use clap::{Args, ValueEnum};
-use limbeck_config::Precision;
+use limbeck_config::{Precision, Recompute};
 use limbeck_kernels::{has_fused_operators, measured_peak};
 use limbeck_model::{Transformer, parameters, save_tensors};
+use limbeck_train::say;
 use serde::Serialize;
 
 use crate::device::{self, DeviceChoice};
@@ -54,12 +55,15 @@ pub struct BenchArgs {
     /// cross-entropy and the teacher's forward pass that it is made of.
     #[arg(long, conflicts_with = "dump_weights")]
     pub distill: bool,
+    /// Steps that compute blocks again in the backward pass, as with train.recompute = "block".
+    #[arg(long, conflicts_with = "distill")]
+    pub recompute: bool,
     /// Prints one JSON object a model to stdout, and the table to stderr.
     #[arg(long)]
     pub json: bool,
     /// Measures how fast all threads together read a gigabyte of memory, instead of a model, and prints it in GB/s: what
     /// generation on this machine waits for.
-    #[arg(long, conflicts_with_all = ["models", "dump_weights", "steps", "json"])]
+    #[arg(long, conflicts_with_all = ["models", "dump_weights", "steps", "json", "recompute"])]
     pub memory: bool,
     /// Writes the initial weights to a safetensors file, for another program to start from. Takes one model.
     #[arg(long, value_name = "FILE")]
@@ -106,7 +110,7 @@ pub fn measured_flops(device: DeviceChoice) -> Result<f64, Failure> {
     let products = device::of_products(device::precision(None, &device)?);
     let shape = BenchModel::Million3.shape();
     let model = Transformer::new(&shape.config, SEED, &device.autodiff()).with_precision(products);
-    let seconds = measure::measure(model, &shape, STEPS)?.seconds;
+    let seconds = measure::measure(model, &shape, STEPS, Recompute::None)?.seconds;
     Ok(shape.step_flops() as f64 / seconds.into_iter().fold(f64::INFINITY, f64::min))
 }
 
@@ -134,15 +138,16 @@ fn run_here(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {
     if let Some(path) = &args.dump_weights {
         save_tensors(path, &parameters(&transformer)).map_err(Failure::usage)?;
     }
-    let measurement = measure::measure(transformer, &shape, steps)?;
+    let recompute = if args.recompute { Recompute::Block } else { Recompute::None };
+    let measurement = measure::measure(transformer, &shape, steps, recompute)?;
     // Last, so that the processor is as warm as it was in the steps.
     let peak = has_fused_operators(&device).then(|| measured_peak(products));
-    print(&Report::new(model, precision, device::describe(&device), &measurement, peak), args.json)
+    print(&Report::new(model, precision, recompute, device::describe(&device), &measurement, peak), args.json)
 }
 
 fn print(report: &(impl Serialize + Display), json: bool) -> Result<(), Failure> {
     if json {
-        eprint!("{report}");
+        say!("{}", report.to_string().trim_end());
         output::line(serde_json::to_string(report).map_err(Failure::run)?)
     } else {
         output::line(report)
@@ -163,12 +168,13 @@ fn run_elsewhere(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {
 
 fn command(program: &Path, model: BenchModel, args: &BenchArgs) -> Command {
     // No `..`: a new option must be handed on here or nowhere.
-    let BenchArgs { models: _, precision, device, steps, distill, json, memory: _, dump_weights: _ } = args;
+    let BenchArgs { models: _, precision, device, steps, distill, recompute, json, memory: _, dump_weights: _ } = args;
     let mut command = Command::new(program);
     command.args(["--model", model.name(), "--device", &word(*device)]);
     command.args(precision.map(|precision| format!("--precision={}", word(precision))));
     command.args(steps.map(|steps| format!("--steps={steps}")));
     command.args(distill.then_some("--distill"));
+    command.args(recompute.then_some("--recompute"));
     command.args(json.then_some("--json"));
     command
 }
@@ -190,6 +196,7 @@ mod tests {
             device: DeviceChoice::Cpu,
             steps: Some(7),
             distill: true,
+            recompute: true,
             json: true,
             memory: false,
             dump_weights: None,
@@ -197,7 +204,7 @@ mod tests {
         let line = format!("{:?}", command(Path::new("bench"), BenchModel::Million28, &args));
         assert_eq!(
             line,
-            r#""bench" "--model" "28m" "--device" "cpu" "--precision=bf16" "--steps=7" "--distill" "--json""#
+            r#""bench" "--model" "28m" "--device" "cpu" "--precision=bf16" "--steps=7" "--distill" "--recompute" "--json""#
         );
     }
 }

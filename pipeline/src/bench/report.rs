@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use limbeck_config::Precision;
+use limbeck_config::{Precision, Recompute};
 use limbeck_kernels::{Peak, Profile, simd_level};
 use serde::Serialize;
 
@@ -23,6 +23,8 @@ pub struct Report {
     pub sequence_length: usize,
     /// Arithmetic, as `train.precision` takes it.
     pub precision: Precision,
+    /// What the backward pass computed again, as `train.recompute` takes it.
+    pub recompute: Recompute,
     /// Where it was computed.
     pub device: String,
     /// Vector instructions of the CPU's operators.
@@ -97,6 +99,7 @@ impl Report {
     pub(crate) fn new(
         model: BenchModel,
         precision: Precision,
+        recompute: Recompute,
         device: String,
         measurement: &Measurement,
         peak: Option<Peak>,
@@ -112,6 +115,7 @@ impl Report {
             rows: shape.rows,
             sequence_length: shape.sequence_length,
             precision,
+            recompute,
             device,
             simd_level: simd_level().ok(),
             threads: peak.map(|peak| peak.threads),
@@ -200,7 +204,8 @@ mod tests {
         let measurement =
             Measurement { losses_nats: vec![4.0; 6], seconds: vec![0.004, 0.002, 0.003], profile: Profile::default() };
         let peak = Peak { flops_per_s: 4e9, threads: 2 };
-        let report = Report::new(BenchModel::Tiny, Precision::Fp32, "cpu".into(), &measurement, Some(peak));
+        let report =
+            Report::new(BenchModel::Tiny, Precision::Fp32, Recompute::None, "cpu".into(), &measurement, Some(peak));
         // 6 · 12,454 · 66 + 12 · 2 · 24 · 759 operations in 3 ms.
         assert!((report.gflop_per_s - 5_368_968e-9 / 0.003).abs() < 1e-9, "{}", report.gflop_per_s);
         assert!((report.share_of_peak.unwrap() - report.gflop_per_s / 4.0).abs() < 1e-12);

@@ -17,7 +17,7 @@ use limbeck_checkpoint::{content_hash, resolve, write_atomically};
 use limbeck_config::{TrainingConfig, to_toml};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::Transformer;
-use limbeck_train::{Comparison, compare};
+use limbeck_train::{Comparison, compare, say};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
@@ -132,7 +132,7 @@ pub fn report(config: &TrainingConfig, directory: &Path, device: &Device) -> Res
     }
     let mut models = vec![source::open("gap report", directory, device)?];
     let Some(judge) = Judge::open(config, &models[0].tokenizer, device)? else {
-        eprintln!("distill: no gap report, for data.valid is empty");
+        say!("distill: no gap report, for data.valid is empty");
         return Ok(());
     };
     for (_, twin) in &twins {
@@ -159,7 +159,7 @@ pub fn report(config: &TrainingConfig, directory: &Path, device: &Device) -> Res
     };
     write_atomically(&directory.join(GAP_FILE), json(&gap)?).map_err(Failure::run)?;
     let text = text::markdown(&gap, &siblings(&gap, directory));
-    eprintln!("\n{text}");
+    say!("\n{text}");
     write_atomically(&directory.join("gap.md"), text).map_err(Failure::run)
 }
 

@@ -32,6 +32,7 @@ use crate::failure::{Completion, Failure};
 use crate::fit::{CacheType, Device, Footprint, Verdict, devices};
 use crate::output;
 use law::CHINCHILLA;
+use limbeck_train::say;
 
 pub use args::PlanArgs;
 
@@ -244,7 +245,7 @@ fn flops_per_token(model: &ModelConfig, args: &PlanArgs) -> f64 {
 fn teacher(path: &Path) -> Result<ModelConfig, Failure> {
     let read = || -> anyhow::Result<ModelConfig> {
         let Resolved { path, skipped, .. } = resolve(path)?;
-        skipped.iter().for_each(|skipped| eprintln!("warning: {skipped}"));
+        skipped.iter().for_each(|skipped| say!("warning: {skipped}"));
         Ok(if is_gguf(&path) { read_gguf_config(&path)? } else { read_config(&path)? })
     };
     read().with_context(|| format!("--teacher is `{}`", path.display())).map_err(Failure::usage)

@@ -29,6 +29,7 @@ use self::shared::Shared;
 use crate::failure::{Completion, Failure};
 use crate::interrupt::Interrupt;
 use crate::source::Source;
+use limbeck_train::say;
 
 /// Threads that speak HTTP: they wait more than they work.
 const HTTP_THREADS: usize = 2;
@@ -80,9 +81,11 @@ pub fn run(listener: TcpListener, source: Source, settings: &ServeSettings) -> R
     let (shared, jobs) = Shared::new(source, settings);
     let shared = Arc::new(shared);
     let server = Server::start(listener, Arc::clone(&shared)).map_err(Failure::run)?;
-    eprintln!(
+    say!(
         "serving `{}` at http://{address}/v1, {} answers at once, contexts of {} tokens; Ctrl-C ends it",
-        shared.name, settings.parallel, shared.context
+        shared.name,
+        settings.parallel,
+        shared.context
     );
     let signal = engine.run(&shared, jobs, &|| interrupt.signal());
     server.stop();

@@ -87,20 +87,27 @@ impl HiddenAlignment {
     }
 }
 
-/// The last hidden states of the target rows, normed, and what `blocks` give.
-pub(crate) fn hidden_with_states(
-    model: &Transformer,
-    batch: &Batch,
-    rows: &TargetRows,
-    blocks: &[usize],
-) -> (Tensor<2>, States) {
+/// The last hidden states, normed; `each` sees what every block gives, `[rows, sequence_length, hidden_size]`.
+pub(crate) fn hidden_with(model: &Transformer, batch: &Batch, mut each: impl FnMut(usize, &Tensor<3>)) -> Tensor<2> {
     let (pass, mut stream) = Forward::begin(model, &batch.inputs, &batch.positions, batch.sequence_length);
-    let mut states = States::new();
     for block in 0..model.config().num_hidden_layers {
         stream = pass.block(block, stream);
+        each(block, &stream);
+    }
+    pass.end(stream)
+}
+
+/// The target rows of the last hidden states that `hidden` makes, and of what `blocks` give meanwhile.
+pub(crate) fn with_states(
+    rows: &TargetRows,
+    blocks: &[usize],
+    hidden: impl FnOnce(&mut dyn FnMut(usize, &Tensor<3>)) -> Tensor<2>,
+) -> (Tensor<2>, States) {
+    let mut states = States::new();
+    let hidden = hidden(&mut |block, stream| {
         if blocks.contains(&block) {
             states.insert(block, rows.select(stream.clone().flatten(0, 1)));
         }
-    }
-    (rows.select(pass.end(stream)), states)
+    });
+    (rows.select(hidden), states)
 }

@@ -23,6 +23,7 @@ mod optimizer;
 mod progress;
 mod prune;
 mod read_ahead;
+mod recompute;
 mod run;
 mod schedule;
 mod speculation;

@@ -6,22 +6,53 @@ use limbeck_kernels::{HeadLoss, loss_head};
 use limbeck_loss::{MixedLoss, cross_entropy};
 use limbeck_model::Transformer;
 
-use crate::alignment::{HiddenAlignment, hidden_with_states};
+use crate::alignment::{HiddenAlignment, hidden_with, with_states};
 use crate::error::TrainError;
+use crate::recompute::Tape;
 use crate::teacher::Teacher;
 
 /// What is trained.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Learner<'a> {
     /// Its parameters are on a device with autodiff.
     pub model: &'a Transformer,
     /// What aligns its hidden states with those of the teacher of [`Distillation`], which alone looks at it.
     pub alignment: Option<&'a HiddenAlignment>,
+    /// Where the backward pass computes blocks again.
+    tape: Option<&'a Tape<'a>>,
+}
+
+impl<'a> Learner<'a> {
+    /// A learner whose forward pass is kept.
+    pub fn new(model: &'a Transformer, alignment: Option<&'a HiddenAlignment>) -> Self {
+        Self { model, alignment, tape: None }
+    }
+
+    /// The same with a forward pass that `tape` records.
+    pub(crate) fn on_tape(self, tape: Option<&'a Tape<'a>>) -> Self {
+        Self { tape, ..self }
+    }
+
+    /// The last hidden states of a batch, normed: what the loss head multiplies with the output weights.
+    ///
+    /// # Shapes
+    /// `[rows * sequence_length, hidden_size]`
+    pub fn hidden(&self, batch: &Batch) -> Tensor<2> {
+        self.hidden_with(batch, |_, _| ())
+    }
+
+    /// [`Learner::hidden`]; `each` sees what every block gives, `[rows, sequence_length, hidden_size]`.
+    pub(crate) fn hidden_with(&self, batch: &Batch, each: impl FnMut(usize, &Tensor<3>)) -> Tensor<2> {
+        match self.tape {
+            Some(tape) => tape.hidden(batch, each),
+            None => hidden_with(self.model, batch, each),
+        }
+    }
 }
 
 impl<'a> From<&'a Transformer> for Learner<'a> {
     fn from(model: &'a Transformer) -> Self {
-        Self { model, alignment: None }
+        Self::new(model, None)
     }
 }
 
@@ -44,15 +75,15 @@ pub struct NextToken;
 
 impl Objective for NextToken {
     fn loss(&self, learner: Learner<'_>, batch: &Batch) -> Result<HeadLoss, TrainError> {
-        Ok(next_token_loss(learner.model, batch))
+        Ok(next_token_loss(learner, batch))
     }
 }
 
 /// The loss of [`NextToken`].
-pub fn next_token_loss(model: &Transformer, batch: &Batch) -> HeadLoss {
-    let device = model.device();
-    let rows = TargetRows::of(batch, &device);
-    let hidden = rows.select(model.hidden(&batch.inputs, &batch.positions, batch.sequence_length));
+pub fn next_token_loss(learner: Learner<'_>, batch: &Batch) -> HeadLoss {
+    let model = learner.model;
+    let rows = TargetRows::of(batch, &model.device());
+    let hidden = rows.select(learner.hidden(batch));
     loss_head(hidden, model.output_weight(), model.precision(), |logits, chunk| {
         cross_entropy(logits, rows.targets.clone().narrow(0, chunk.start, chunk.len()))
     })
@@ -69,9 +100,9 @@ pub struct Distillation {
 
 impl Objective for Distillation {
     fn loss(&self, learner: Learner<'_>, batch: &Batch) -> Result<HeadLoss, TrainError> {
-        let Learner { model, alignment } = learner;
+        let Learner { model, alignment, .. } = learner;
         if self.loss.ce_weight == 1.0 && alignment.is_none() {
-            return Ok(next_token_loss(model, batch));
+            return Ok(next_token_loss(learner, batch));
         }
         let device = model.device();
         let rows = TargetRows::of(batch, &device);
@@ -80,7 +111,7 @@ impl Objective for Distillation {
         let blocks = alignment.map(HiddenAlignment::teacher_blocks).unwrap_or_default();
         let (teacher, teacher_states) = self.teacher.rows(batch, &rows, vocab_size, &blocks, &device)?;
         let blocks = alignment.map(HiddenAlignment::student_blocks).unwrap_or_default();
-        let (hidden, states) = hidden_with_states(model, batch, &rows, &blocks);
+        let (hidden, states) = with_states(&rows, &blocks, |each| learner.hidden_with(batch, each));
         let weight = model.output_weight().narrow(0, 0, vocab_size);
         let head = loss_head(hidden, weight, model.precision(), |logits, chunk| {
             let targets = rows.targets.clone().narrow(0, chunk.start, chunk.len());

@@ -8,6 +8,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::error::TrainError;
 use crate::metrics::MetricsRow;
 
+/// A line to stderr. Unlike with `eprintln!`, a reader that has gone away ends neither the line nor the run.
+#[macro_export]
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr().lock(), $($argument)*);
+    }};
+}
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Display {
@@ -67,7 +76,7 @@ impl Progress {
                 let due = last.is_none_or(|last| last.elapsed() >= LINE_EVERY);
                 if due || row.step == self.max_steps || row.valid_bits_per_byte.is_some() {
                     *last = Some(Instant::now());
-                    eprintln!("{}: step {}/{} · {message}", self.stage, row.step, self.max_steps);
+                    say!("{}: step {}/{} · {message}", self.stage, row.step, self.max_steps);
                 }
             }
             #[cfg(feature = "dashboard")]
@@ -87,8 +96,8 @@ impl Progress {
     /// A line above the bar.
     pub fn note(&self, line: &str) {
         match &self.view {
-            View::Bar(bar) => bar.suspend(|| eprintln!("{line}")),
-            View::Lines { .. } => eprintln!("{line}"),
+            View::Bar(bar) => bar.suspend(|| say!("{line}")),
+            View::Lines { .. } => say!("{line}"),
             #[cfg(feature = "dashboard")]
             View::Dashboard(_) => {}
         }

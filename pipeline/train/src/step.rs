@@ -2,6 +2,7 @@
 
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
+use limbeck_config::Recompute;
 use limbeck_data::Batch;
 use limbeck_model::Transformer;
 
@@ -9,6 +10,7 @@ use crate::alignment::HiddenAlignment;
 use crate::error::TrainError;
 use crate::objective::{Learner, Objective};
 use crate::optimizer::{AdamW, gradient_norm};
+use crate::recompute::Tape;
 
 /// What one step did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +30,8 @@ pub struct Trainer {
     pub optimizer: AdamW,
     /// What is trained beside it, for a loss that needs it.
     pub alignment: Option<AlignmentTrainer>,
+    /// What the backward pass computes again.
+    pub recompute: Recompute,
 }
 
 /// The maps of an alignment and their own optimizer, whose steps are those of the model's.
@@ -54,7 +58,7 @@ pub struct StepGradients {
 impl Trainer {
     /// A trainer of a model alone.
     pub fn new(model: Transformer, optimizer: AdamW) -> Self {
-        Self { model, optimizer, alignment: None }
+        Self { model, optimizer, alignment: None, recompute: Recompute::None }
     }
 
     /// One optimizer step over `micro_batches`, the `step`-th, counted from 1.
@@ -103,12 +107,21 @@ impl Trainer {
         let mut of_alignment = GradientsAccumulator::new();
         let mut loss_sum: Option<Tensor<1>> = None;
         let alignment = self.alignment.as_ref().map(|trainer| &trainer.alignment);
-        let learner = Learner { model: &model, alignment };
+        let tape = (self.recompute == Recompute::Block).then(|| Tape::new(&model));
+        let learner = Learner::new(&model, alignment).on_tape(tape.as_ref());
         for batch in micro_batches.iter().filter(|batch| batch.target_tokens() > 0) {
             let loss = objective.loss(learner, batch)?;
             loss_sum = Some(loss_sum.map_or(loss.loss_sum.clone(), |sum| sum + loss.loss_sum));
             let mut gradients = (loss.surrogate / target_tokens as f32).backward();
-            of_model.accumulate(&model, GradientsParams::from_module(&mut gradients, &model));
+            // By itself, so that sums have one order however much of it the tape makes.
+            let mut of_batch = GradientsAccumulator::new();
+            of_batch.accumulate(&model, GradientsParams::from_module(&mut gradients, &model));
+            if let Some(tape) = &tape {
+                tape.backward(&gradients, |of_part| {
+                    of_batch.accumulate(&model, GradientsParams::from_grads(of_part, &model));
+                });
+            }
+            of_model.accumulate(&model, of_batch.grads());
             if let Some(alignment) = alignment {
                 of_alignment.accumulate(alignment, GradientsParams::from_module(&mut gradients, alignment));
             }
