@@ -20,14 +20,14 @@ pub(crate) fn run(sandbox: &Sandbox, kilobytes: usize, script: &str) -> anyhow::
     let output = match command.output() {
         Ok(output) => output,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("no small file system here: `unshare` is not installed");
+            println!("no small file system here: `unshare` is not installed");
             return Ok(None);
         }
         Err(error) => return Err(error.into()),
     };
     let outcome = Outcome::from_output(output)?;
     if outcome.status == NO_MOUNT || outcome.stderr.starts_with("unshare:") {
-        eprintln!("no small file system here: {}", outcome.stderr);
+        println!("no small file system here: {}", outcome.stderr);
         return Ok(None);
     }
     Ok(Some(outcome))

@@ -5,24 +5,24 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::RecordBatch;
 use limbeck_config::Divergence;
 use rayon::prelude::*;
 
 use crate::check::{Expected, check_expected, check_pairing};
 use crate::error::LogitsError;
 use crate::header::CacheHeader;
+use crate::kept::Kept;
 use crate::part::Part;
 use crate::parts::{PartFile, check_complete, list};
 use crate::segment::{SegmentKey, SegmentRequest};
-use crate::targets::{CachedTargets, Refusal, append};
+use crate::targets::{CachedTargets, Segment};
 
 /// Parts that stay open at most: their files are mapped, so what counts is their metadata, about 100 bytes a row.
 const OPEN_PARTS: usize = 128;
 
 /// A complete cache whose every byte was verified.
 ///
-/// Memory: an index of 32 bytes a segment, and the metadata of at most 128 parts.
+/// Memory: an index of 32 bytes a segment, the metadata of at most 128 parts, and at most 256 MB of what was read before.
 pub struct Cache {
     directory: PathBuf,
     header: CacheHeader,
@@ -31,10 +31,11 @@ pub struct Cache {
     /// Ascending.
     index: Vec<(SegmentKey, Home)>,
     open: Mutex<Vec<(u32, Arc<Part>)>>,
+    kept: Mutex<Kept>,
 }
 
 /// Where a segment's set is: part and row.
-type Place = (u32, usize);
+pub(crate) type Place = (u32, usize);
 
 /// Where a segment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +60,7 @@ impl Cache {
         check_complete(directory, &files, header.parts())?;
         let index = index(&header, hash, &files)?;
         let directory = directory.to_owned();
-        Ok(Cache { directory, header, hash, files, index, open: Mutex::default() })
+        Ok(Cache { directory, header, hash, files, index, open: Mutex::default(), kept: Mutex::default() })
     }
 
     /// What the cache is of.
@@ -97,29 +98,47 @@ impl Cache {
     /// A segment that is not there, or whose targets are others than those asked for.
     pub fn read(&self, requests: &[SegmentRequest]) -> Result<CachedTargets, LogitsError> {
         let places = requests.iter().map(|request| self.place(request)).collect::<Result<Vec<Place>, _>>()?;
-        let mut wanted: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
-        for (part, row) in &places {
-            wanted.entry(*part).or_default().insert(*row);
-        }
-        let wanted: Vec<(u32, Vec<usize>)> =
-            wanted.into_iter().map(|(part, rows)| (part, rows.into_iter().collect())).collect();
-        let read = |(part, rows): &(u32, Vec<usize>)| {
-            let read = self.part(*part)?.rows(rows)?;
-            Ok(rows.iter().map(|row| (*part, *row)).zip(read).collect::<Vec<_>>())
-        };
-        let read: Vec<Vec<(Place, RecordBatch)>> = wanted.par_iter().map(read).collect::<Result<_, LogitsError>>()?;
-        let read: BTreeMap<Place, RecordBatch> = read.into_iter().flatten().collect();
+        let segments = self.segments(&places)?;
         let mut targets = CachedTargets::none(&self.header);
         for (request, place) in requests.iter().zip(&places) {
-            let Some(row) = read.get(place) else { return Err(LogitsError::NoSegment { key: request.key }) };
-            let refuse = |refusal| match refusal {
-                Refusal::OtherTargets => Ok(LogitsError::OtherTargets { key: request.key }),
-                Refusal::Malformed => Ok(self.part(place.0)?.bad("its lists are not what the codec writes")),
-            };
-            let appended = append(&mut targets, &self.header, row, request.targets);
-            appended.map_err(|refusal| refuse(refusal).unwrap_or_else(|error: LogitsError| error))?;
+            let Some(segment) = segments.get(place) else { return Err(LogitsError::NoSegment { key: request.key }) };
+            if !segment.add_to(&mut targets, request.targets) {
+                return Err(LogitsError::OtherTargets { key: request.key });
+            }
         }
         Ok(targets)
+    }
+
+    /// The segments at `places`: those that were kept, and the others read now, with what else is in their pages.
+    fn segments(&self, places: &[Place]) -> Result<BTreeMap<Place, Arc<Segment>>, LogitsError> {
+        let mut found = BTreeMap::new();
+        let mut missing: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
+        {
+            let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            for place in places {
+                match kept.get(place) {
+                    Some(segment) => _ = found.insert(*place, segment),
+                    None => _ = missing.entry(place.0).or_default().insert(place.1),
+                }
+            }
+        }
+        let missing: Vec<(u32, BTreeSet<usize>)> = missing.into_iter().collect();
+        let read = |(part, rows): &(u32, BTreeSet<usize>)| {
+            let opened = self.part(*part)?;
+            let read = opened.pages_of(rows)?.into_iter().map(|(row, lists)| {
+                let segment = Segment::decode(&self.header, &lists);
+                let segment = segment.ok_or_else(|| opened.bad("its lists are not what the codec writes"))?;
+                Ok(((*part, row), Arc::new(segment)))
+            });
+            read.collect::<Result<Vec<_>, LogitsError>>()
+        };
+        let read = missing.par_iter().map(read).collect::<Result<Vec<_>, LogitsError>>()?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for (place, segment) in read.into_iter().flatten() {
+            kept.put(place, &segment);
+            found.insert(place, segment);
+        }
+        Ok(found)
     }
 
     /// Part and row of a request.

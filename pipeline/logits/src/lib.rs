@@ -61,6 +61,7 @@ mod encode;
 mod error;
 mod files;
 mod header;
+mod kept;
 mod part;
 mod parts;
 mod segment;

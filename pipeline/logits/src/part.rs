@@ -1,5 +1,7 @@
 //! One part, opened: any of its rows without the others.
 
+use std::collections::BTreeSet;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 use bytes::Bytes;
@@ -70,22 +72,55 @@ impl Part {
         self.metadata.metadata().file_metadata().num_rows() as usize
     }
 
-    /// The lists of the rows at `places`, which ascend, each a batch of its own.
+    /// The lists of the rows at `places` and of the other rows in their pages, which are decompressed anyway, each a batch of
+    /// its own.
     ///
     /// Not their names, which are in the index: every column that is read makes a decompressor.
-    pub(crate) fn rows(&self, places: &[usize]) -> Result<Vec<RecordBatch>, LogitsError> {
+    pub(crate) fn pages_of(&self, places: &BTreeSet<usize>) -> Result<Vec<(usize, RecordBatch)>, LogitsError> {
         let total = self.row_count();
-        let selection = RowSelection::from_consecutive_ranges(places.iter().map(|place| *place..place + 1), total);
-        let builder = self.builder().with_row_selection(selection).with_batch_size(places.len().max(1));
+        let rows = self.with_their_pages(places);
+        let ranges = rows.chunk_by(|row, next| row + 1 == *next).map(|run| run[0]..run[0] + run.len());
+        let selection = RowSelection::from_consecutive_ranges(ranges, total);
+        let builder = self.builder().with_row_selection(selection).with_batch_size(rows.len().max(1));
         let mask = ProjectionMask::columns(builder.parquet_schema(), list_columns(self.codec).iter().copied());
         let builder = builder.with_projection(mask);
         let reader: ParquetRecordBatchReader = builder.build().map_err(LogitsError::bad_part(&self.file.path))?;
-        let mut rows = Vec::with_capacity(places.len());
+        let mut read = Vec::with_capacity(rows.len());
         for batch in reader {
             let batch = batch.map_err(LogitsError::bad_part(&self.file.path))?;
-            rows.extend((0..batch.num_rows()).map(|row| batch.slice(row, 1)));
+            read.extend((0..batch.num_rows()).map(|row| batch.slice(row, 1)));
         }
-        if rows.len() == places.len() { Ok(rows) } else { Err(self.bad("it has fewer rows than it says")) }
+        if read.len() != rows.len() {
+            return Err(self.bad("it has fewer rows than it says"));
+        }
+        Ok(rows.into_iter().zip(read).collect())
+    }
+
+    /// The rows of the pages in which those at `places` are, ascending.
+    fn with_their_pages(&self, places: &BTreeSet<usize>) -> Vec<usize> {
+        let (total, starts) = (self.row_count(), self.page_starts());
+        if starts.is_empty() {
+            return places.iter().copied().collect();
+        }
+        let mut rows = BTreeSet::new();
+        for place in places {
+            let page = starts.partition_point(|start| start <= place);
+            let first = page.checked_sub(1).map_or(*place, |page| starts[page]);
+            let end = starts.get(page).copied().unwrap_or(total);
+            rows.extend(first..end);
+        }
+        rows.into_iter().collect()
+    }
+
+    /// The first row of every page of the column of places, if the part says it of its only group of rows.
+    fn page_starts(&self) -> Vec<usize> {
+        let metadata = self.metadata.metadata();
+        if metadata.num_row_groups() != 1 {
+            return Vec::new();
+        }
+        let index = metadata.page_index_for_row_group(0);
+        let pages = index.page_locations(KEY_COLUMNS.len());
+        pages.into_iter().flatten().map(|page| page.first_row_index as usize).collect()
     }
 
     /// A message about this part.

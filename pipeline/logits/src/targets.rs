@@ -75,35 +75,69 @@ impl CachedTargets {
     }
 }
 
-/// Why a row cannot be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// Its targets are not those asked for.
-    OtherTargets,
-    /// It is not what the codec writes.
-    Malformed,
+/// A row of a part, decoded: the distributions of a segment's targets.
+pub(crate) struct Segment {
+    /// Offsets of the targets from the segment's start, ascending.
+    positions: Vec<u32>,
+    targets: CachedTargets,
 }
 
-/// Adds the row of a part to `targets`; `wanted` says of each pair in the segment whether its target counts.
-pub(crate) fn append(
-    targets: &mut CachedTargets,
-    header: &CacheHeader,
-    row: &RecordBatch,
-    wanted: &[bool],
-) -> Result<(), Refusal> {
-    let gaps = list::<UInt64Type>(row, PLACE_GAPS).ok_or(Refusal::Malformed)?;
-    let places = places(&gaps).ok_or(Refusal::Malformed)?;
-    let runs = runs(&places, header.identity.vocab_size, wanted)?;
-    match targets {
-        CachedTargets::Sparse(sparse) => append_sparse(sparse, header, row, &places, &runs),
-        CachedTargets::Dense(dense) => {
-            let logits = list::<Float32Type>(row, LOGITS).ok_or(Refusal::Malformed)?;
-            if places.len() != runs.len() || logits.len() != places.len() * dense.vocab_size {
-                return Err(Refusal::Malformed);
+impl Segment {
+    /// Decodes a row; `None` if it is not what the codec writes.
+    pub(crate) fn decode(header: &CacheHeader, row: &RecordBatch) -> Option<Segment> {
+        let places = places(&list::<UInt64Type>(row, PLACE_GAPS)?)?;
+        let (positions, runs) = runs(&places, header.identity.vocab_size)?;
+        let mut targets = CachedTargets::none(header);
+        match &mut targets {
+            CachedTargets::Sparse(sparse) => decode_sparse(sparse, header, row, &places, &runs)?,
+            CachedTargets::Dense(dense) => {
+                let logits = list::<Float32Type>(row, LOGITS)?;
+                if places.len() != runs.len() || logits.len() != places.len() * dense.vocab_size {
+                    return None;
+                }
+                dense.logits.extend_from_slice(&logits);
             }
-            dense.logits.extend_from_slice(&logits);
-            Ok(())
         }
+        Some(Segment { positions, targets })
+    }
+
+    /// Adds the segment to `targets`; whether its targets are those that `wanted` says of each pair in it. If not, nothing is.
+    pub(crate) fn add_to(&self, targets: &mut CachedTargets, wanted: &[bool]) -> bool {
+        let wanted = (0u32..).zip(wanted).filter(|(_, counts)| **counts).map(|(position, _)| position);
+        if !wanted.eq(self.positions.iter().copied()) {
+            return false;
+        }
+        match (targets, &self.targets) {
+            (CachedTargets::Sparse(all), CachedTargets::Sparse(own)) => {
+                let before = all.ids.len();
+                all.ids.extend_from_slice(&own.ids);
+                all.log_probabilities.extend_from_slice(&own.log_probabilities);
+                all.offsets.extend(own.offsets[1..].iter().map(|end| before + end));
+                if let (Some(all), Some(own)) = (&mut all.ghost, &own.ghost) {
+                    all.extend_from_slice(own);
+                }
+                true
+            }
+            (CachedTargets::Dense(all), CachedTargets::Dense(own)) => {
+                all.logits.extend_from_slice(&own.logits);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it has every logit.
+    pub(crate) fn is_dense(&self) -> bool {
+        matches!(self.targets, CachedTargets::Dense(_))
+    }
+
+    /// Memory that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let of_targets = match &self.targets {
+            CachedTargets::Sparse(sparse) => 8 * sparse.ids.len() + 12 * sparse.offsets.len(),
+            CachedTargets::Dense(dense) => 4 * dense.logits.len(),
+        };
+        of_targets + 4 * self.positions.len() + size_of::<Self>()
     }
 }
 
@@ -117,63 +151,56 @@ fn places(gaps: &[u64]) -> Option<Vec<u64>> {
     gaps.iter().map(next).collect()
 }
 
-/// Number of places of each target, which are those of `wanted`.
-fn runs(places: &[u64], vocab_size: u64, wanted: &[bool]) -> Result<Vec<usize>, Refusal> {
-    if places.windows(2).any(|pair| pair[0] >= pair[1]) {
-        return Err(Refusal::Malformed);
+/// The targets that have places, and how many each; `None` where the places do not ascend.
+fn runs(places: &[u64], vocab_size: u64) -> Option<(Vec<u32>, Vec<usize>)> {
+    if !places.is_sorted_by(|one, next| one < next) {
+        return None;
     }
-    let mut runs = Vec::new();
-    let mut left = places;
-    for (position, _) in (0u64..).zip(wanted).filter(|(_, counts)| **counts) {
-        let (first, end) = (position * vocab_size, (position + 1) * vocab_size);
-        let length = left.partition_point(|place| *place < end);
-        if length == 0 || left[0] < first {
-            return Err(Refusal::OtherTargets);
-        }
-        runs.push(length);
-        left = &left[length..];
-    }
-    if left.is_empty() { Ok(runs) } else { Err(Refusal::OtherTargets) }
+    let of_target = |one: &u64, next: &u64| one / vocab_size == next / vocab_size;
+    let runs = places.chunk_by(of_target).map(|run| Some((u32::try_from(run[0] / vocab_size).ok()?, run.len())));
+    runs.collect::<Option<Vec<_>>>().map(|runs| runs.into_iter().unzip())
 }
 
-fn append_sparse(
+fn decode_sparse(
     sparse: &mut SparseTargets,
     header: &CacheHeader,
     row: &RecordBatch,
     places: &[u64],
     runs: &[usize],
-) -> Result<(), Refusal> {
+) -> Option<()> {
     match header.codec {
         LogitsCodec::RandomSampling { draws, .. } => {
-            let counts = list::<UInt16Type>(row, COUNTS).ok_or(Refusal::Malformed)?;
-            append_counts(sparse, &counts, runs, draws)?;
+            append_counts(sparse, &list::<UInt16Type>(row, COUNTS)?, runs, draws)?;
         }
         LogitsCodec::TopK { .. } => {
-            let kept = list::<Float32Type>(row, LOG_PROBABILITIES).ok_or(Refusal::Malformed)?;
-            let rest = list::<Float32Type>(row, GHOST).ok_or(Refusal::Malformed)?;
-            append_kept(sparse, &kept, &rest, runs)?;
+            append_kept(
+                sparse,
+                &list::<Float32Type>(row, LOG_PROBABILITIES)?,
+                &list::<Float32Type>(row, GHOST)?,
+                runs,
+            )?;
         }
-        LogitsCodec::Full {} => return Err(Refusal::Malformed),
+        LogitsCodec::Full {} => return None,
     }
     sparse.ids.extend(places.iter().map(|place| (place % header.identity.vocab_size) as u32));
     if sparse.ids.len() != sparse.log_probabilities.len() {
-        return Err(Refusal::Malformed);
+        return None;
     }
-    let mut end = sparse.offsets.last().copied().unwrap_or(0);
+    let mut end = 0;
     for run in runs {
         end += run;
         sparse.offsets.push(end);
     }
-    Ok(())
+    Some(())
 }
 
 /// `ln(count / draws)`; the counts of a target sum to the draws.
-fn append_counts(sparse: &mut SparseTargets, counts: &[u16], runs: &[usize], draws: u32) -> Result<(), Refusal> {
+fn append_counts(sparse: &mut SparseTargets, counts: &[u16], runs: &[usize], draws: u32) -> Option<()> {
     let mut left = counts;
     for run in runs {
-        let (of_target, others) = left.split_at_checked(*run).ok_or(Refusal::Malformed)?;
+        let (of_target, others) = left.split_at_checked(*run)?;
         if of_target.iter().map(|count| u32::from(*count)).sum::<u32>() != draws {
-            return Err(Refusal::Malformed);
+            return None;
         }
         left = others;
     }
@@ -182,30 +209,31 @@ fn append_counts(sparse: &mut SparseTargets, counts: &[u16], runs: &[usize], dra
     let logs: Vec<f32> = (0..=draws.min(64)).map(log).collect();
     let log = |count: &u16| logs.get(usize::from(*count)).copied().unwrap_or_else(|| log(u32::from(*count)));
     sparse.log_probabilities.extend(counts.iter().map(log));
-    Ok(())
+    Some(())
 }
 
 /// Log-probabilities as they are, but for what their rounding did to the sum: a divergence is one of two distributions.
-fn append_kept(sparse: &mut SparseTargets, kept: &[f32], rest: &[f32], runs: &[usize]) -> Result<(), Refusal> {
+fn append_kept(sparse: &mut SparseTargets, kept: &[f32], rest: &[f32], runs: &[usize]) -> Option<()> {
     if rest.len() != runs.len() {
-        return Err(Refusal::Malformed);
+        return None;
     }
     let mut left = kept;
     for (run, rest) in runs.iter().zip(rest) {
-        let (of_target, others) = left.split_at_checked(*run).ok_or(Refusal::Malformed)?;
+        let (of_target, others) = left.split_at_checked(*run)?;
         let probability = |log: &f32| libm::exp(f64::from(*log));
         let sum = of_target.iter().map(probability).sum::<f64>() + probability(rest);
         if !(sum.is_finite() && sum > 0.0) {
-            return Err(Refusal::Malformed);
+            return None;
         }
-        let normalised = |log: &f32| (f64::from(*log) - libm::log(sum)) as f32;
+        let log_sum = libm::log(sum);
+        let normalised = |log: &f32| (f64::from(*log) - log_sum) as f32;
         sparse.log_probabilities.extend(of_target.iter().map(normalised));
         if let Some(all) = &mut sparse.ghost {
             all.push(normalised(rest));
         }
         left = others;
     }
-    Ok(())
+    Some(())
 }
 
 /// The list in a column of a batch with one row.

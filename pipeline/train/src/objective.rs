@@ -112,7 +112,10 @@ impl Objective for Distillation {
         let (teacher, teacher_states) = self.teacher.rows(batch, &rows, vocab_size, &blocks, &device)?;
         let blocks = alignment.map(HiddenAlignment::student_blocks).unwrap_or_default();
         let (hidden, states) = with_states(&rows, &blocks, |each| learner.hidden_with(batch, each));
-        let weight = model.output_weight().narrow(0, 0, vocab_size);
+        let weight = match model.output_weight() {
+            whole if whole.dims()[0] == vocab_size => whole,
+            padded => padded.narrow(0, 0, vocab_size),
+        };
         let head = loss_head(hidden, weight, model.precision(), |logits, chunk| {
             let targets = rows.targets.clone().narrow(0, chunk.start, chunk.len());
             teacher.loss(&self.loss, logits, targets, chunk)

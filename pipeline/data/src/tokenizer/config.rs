@@ -73,6 +73,8 @@ impl TokenizerConfig {
         keys.insert("tokenizer_class".to_owned(), json!("PreTrainedTokenizerFast"));
         keys.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
         keys.entry("add_bos_token").or_insert(json!(false));
+        // Else transformers 4 gives `generate` token types too, which it refuses.
+        keys.entry("model_input_names").or_insert(json!(["input_ids", "attention_mask"]));
         match model_max_length {
             Some(length) => drop(keys.insert("model_max_length".to_owned(), json!(length))),
             None => drop(keys.entry("model_max_length").or_insert(json!(UNLIMITED))),

@@ -119,6 +119,7 @@ fn a_saved_tokenizer_loads_as_itself_with_both_templates() {
     assert_eq!((&config["eos_token"], &config["pad_token"]), (&"<|im_end|>".into(), &"<|endoftext|>".into()));
     assert_eq!((&config["add_bos_token"], &config["model_max_length"]), (&false.into(), &77.into()));
     assert_eq!(config["clean_up_tokenization_spaces"], false);
+    assert_eq!(config["model_input_names"], serde_json::json!(["input_ids", "attention_mask"]));
     assert_eq!(config["chat_template"], read("chat_template.jinja"));
     let json: serde_json::Value = serde_json::from_str(&read("tokenizer.json")).expect("json");
     assert_eq!(json["normalizer"], serde_json::Value::Null);
