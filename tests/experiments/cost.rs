@@ -13,7 +13,7 @@ use crate::support::devices::cpu;
 /// A turn of an arm: as many steps as it takes for what one arm leaves in the caches not to count for the next.
 const STEPS_PER_TURN: u64 = 10;
 const TURNS: u64 = 20;
-/// What a step from logits captured by the default codec may cost at most, in steps of cross-entropy.
+/// What a step from captured logits may cost at most, in steps of cross-entropy.
 const MOST: f64 = 1.10;
 
 /// A student that learns in its own way.
@@ -60,7 +60,7 @@ impl<'a> Arm<'a> {
     }
 }
 
-/// A15 of the experiments: at most a tenth more than cross-entropy with the default codec. Arms take turns, so that whatever else the machine does
+/// A15 of the experiments: at most a tenth more than cross-entropy. Arms take turns, so that whatever else the machine does
 /// meets all of them.
 #[test]
 #[ignore = "two minutes"]
@@ -92,9 +92,11 @@ fn measure() -> anyhow::Result<()> {
         let (median, steps) = (arm.median(), arm.seconds.len());
         println!("{}: {:.3} ms, {:.3} x cross-entropy ({steps} steps)", arm.name, 1e3 * median, median / base);
     }
-    let ratio = arms[1].median() / base;
-    let verdict = if ratio <= MOST { "pass" } else { "FAIL" };
-    println!("{}: {verdict}, {ratio:.3} of at most {MOST}", arms[1].name);
-    assert!(ratio <= MOST, "a step costs too much");
+    for arm in &arms[1..3] {
+        let ratio = arm.median() / base;
+        let verdict = if ratio <= MOST { "pass" } else { "FAIL" };
+        println!("{}: {verdict}, {ratio:.3} of at most {MOST}", arm.name);
+    }
+    assert!(arms[1..3].iter().all(|arm| arm.median() <= MOST * base), "a step costs too much");
     Ok(())
 }

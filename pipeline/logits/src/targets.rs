@@ -101,6 +101,11 @@ impl Segment {
         Some(Segment { positions, targets })
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(positions: Vec<u32>, targets: CachedTargets) -> Segment {
+        Segment { positions, targets }
+    }
+
     /// Adds the segment to `targets`; whether its targets are those that `wanted` says of each pair in it. If not, nothing is.
     pub(crate) fn add_to(&self, targets: &mut CachedTargets, wanted: &[bool]) -> bool {
         let wanted = (0u32..).zip(wanted).filter(|(_, counts)| **counts).map(|(position, _)| position);
@@ -126,18 +131,10 @@ impl Segment {
         }
     }
 
-    /// Whether it has every logit.
-    pub(crate) fn is_dense(&self) -> bool {
-        matches!(self.targets, CachedTargets::Dense(_))
-    }
-
-    /// Memory that it takes, about.
-    pub(crate) fn bytes(&self) -> usize {
-        let of_targets = match &self.targets {
-            CachedTargets::Sparse(sparse) => 8 * sparse.ids.len() + 12 * sparse.offsets.len(),
-            CachedTargets::Dense(dense) => 4 * dense.logits.len(),
-        };
-        of_targets + 4 * self.positions.len() + size_of::<Self>()
+    /// Memory that it takes, about; `None` for every logit, which take more than reading them takes time.
+    pub(crate) fn bytes_if_worth_keeping(&self) -> Option<usize> {
+        let CachedTargets::Sparse(sparse) = &self.targets else { return None };
+        Some(8 * sparse.ids.len() + 12 * sparse.offsets.len() + 4 * self.positions.len() + size_of::<Self>())
     }
 }
 

@@ -121,9 +121,23 @@ impl Transformer {
     /// - `positions`: the same, see [`AttentionPlan::new`]
     /// - output: `[rows * sequence_length, hidden_size]`
     pub fn hidden(&self, inputs: &[u32], positions: &[u32], sequence_length: usize) -> Tensor<2> {
-        let (pass, hidden) = Forward::begin(self, inputs, positions, sequence_length);
-        let hidden = (0..self.config.num_hidden_layers).fold(hidden, |hidden, block| pass.block(block, hidden));
-        pass.end(hidden)
+        self.hidden_with(inputs, positions, sequence_length, |_, _| ())
+    }
+
+    /// [`Transformer::hidden`]; `each` sees what every block gives, `[rows, sequence_length, hidden_size]`.
+    pub fn hidden_with(
+        &self,
+        inputs: &[u32],
+        positions: &[u32],
+        sequence_length: usize,
+        mut each: impl FnMut(usize, &Tensor<3>),
+    ) -> Tensor<2> {
+        let (pass, mut stream) = Forward::begin(self, inputs, positions, sequence_length);
+        for block in 0..self.config.num_hidden_layers {
+            stream = pass.block(block, stream);
+            each(block, &stream);
+        }
+        pass.end(stream)
     }
 
     /// The logits of every token, for tests and short texts: training uses the loss head.

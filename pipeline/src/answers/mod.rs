@@ -14,6 +14,7 @@ use limbeck_config::{DataKind, GenerateSection, TrainingConfig, TrainingStage, l
 use limbeck_data::answers::{Answer, answers_to_parquet, fingerprint_prompts, join_answers, prompts};
 use limbeck_data::{Message, Role};
 use limbeck_model::{Generation, Sampling, fingerprint, generate_in_batches};
+use limbeck_train::say;
 
 use self::header::Header;
 use self::progress::Progress;
@@ -24,7 +25,6 @@ use crate::interrupt::Interrupt;
 use crate::source::Source;
 use crate::training::run_directory;
 use crate::{device, output, source};
-use limbeck_train::say;
 
 /// Batches of a part: what is lost when a process dies.
 const BATCHES_PER_PART: usize = 8;

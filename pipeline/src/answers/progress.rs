@@ -1,8 +1,8 @@
 //! How far the answers are.
 
-use limbeck_train::say;
-
 use std::time::{Duration, Instant};
+
+use limbeck_train::say;
 
 /// Time between two lines of progress.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -25,6 +25,7 @@ use limbeck_checkpoint::{Resolved, is_gguf, resolve};
 use limbeck_config::ModelConfig;
 use limbeck_export::read_gguf_config;
 use limbeck_model::read_config;
+use limbeck_train::say;
 use serde::Serialize;
 
 use crate::bench;
@@ -32,7 +33,6 @@ use crate::failure::{Completion, Failure};
 use crate::fit::{CacheType, Device, Footprint, Verdict, devices};
 use crate::output;
 use law::CHINCHILLA;
-use limbeck_train::say;
 
 pub use args::PlanArgs;
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use limbeck_data::{Message, Role};
 use limbeck_model::Sampling;
+use limbeck_train::say;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -29,7 +30,6 @@ use self::shared::Shared;
 use crate::failure::{Completion, Failure};
 use crate::interrupt::Interrupt;
 use crate::source::Source;
-use limbeck_train::say;
 
 /// Threads that speak HTTP: they wait more than they work.
 const HTTP_THREADS: usize = 2;

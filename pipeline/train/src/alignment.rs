@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::HiddenDistance;
-use limbeck_data::Batch;
 use limbeck_kernels::{HeadLoss, Precision, linear};
 use limbeck_loss::{StateLoss, hidden_distance};
-use limbeck_model::{Forward, Linear, Transformer};
+use limbeck_model::Linear;
 
 use crate::objective::TargetRows;
 
@@ -85,16 +84,6 @@ impl HiddenAlignment {
             }
         })
     }
-}
-
-/// The last hidden states, normed; `each` sees what every block gives, `[rows, sequence_length, hidden_size]`.
-pub(crate) fn hidden_with(model: &Transformer, batch: &Batch, mut each: impl FnMut(usize, &Tensor<3>)) -> Tensor<2> {
-    let (pass, mut stream) = Forward::begin(model, &batch.inputs, &batch.positions, batch.sequence_length);
-    for block in 0..model.config().num_hidden_layers {
-        stream = pass.block(block, stream);
-        each(block, &stream);
-    }
-    pass.end(stream)
 }
 
 /// The target rows of the last hidden states that `hidden` makes, and of what `blocks` give meanwhile.

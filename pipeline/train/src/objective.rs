@@ -6,7 +6,7 @@ use limbeck_kernels::{HeadLoss, loss_head};
 use limbeck_loss::{MixedLoss, cross_entropy};
 use limbeck_model::Transformer;
 
-use crate::alignment::{HiddenAlignment, hidden_with, with_states};
+use crate::alignment::{HiddenAlignment, with_states};
 use crate::error::TrainError;
 use crate::recompute::Tape;
 use crate::teacher::Teacher;
@@ -14,7 +14,7 @@ use crate::teacher::Teacher;
 /// What is trained.
 #[derive(Clone, Copy)]
 pub struct Learner<'a> {
-    /// Its parameters are on a device with autodiff.
+    /// Its parameters are on a device with autodiff. For its hidden states see [`Learner::hidden`].
     pub model: &'a Transformer,
     /// What aligns its hidden states with those of the teacher of [`Distillation`], which alone looks at it.
     pub alignment: Option<&'a HiddenAlignment>,
@@ -33,7 +33,8 @@ impl<'a> Learner<'a> {
         Self { tape, ..self }
     }
 
-    /// The last hidden states of a batch, normed: what the loss head multiplies with the output weights.
+    /// The last hidden states of a batch, normed: what the loss head multiplies with the output weights. Those of the model
+    /// itself would be kept whatever `train.recompute` says.
     ///
     /// # Shapes
     /// `[rows * sequence_length, hidden_size]`
@@ -45,7 +46,7 @@ impl<'a> Learner<'a> {
     pub(crate) fn hidden_with(&self, batch: &Batch, each: impl FnMut(usize, &Tensor<3>)) -> Tensor<2> {
         match self.tape {
             Some(tape) => tape.hidden(batch, each),
-            None => hidden_with(self.model, batch, each),
+            None => self.model.hidden_with(&batch.inputs, &batch.positions, batch.sequence_length, each),
         }
     }
 }

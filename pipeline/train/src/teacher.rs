@@ -9,7 +9,7 @@ use limbeck_logits::{Cache, DenseTargets};
 use limbeck_loss::{ChunkLoss, MixedLoss, SparseTargets};
 use limbeck_model::Transformer;
 
-use crate::alignment::{States, hidden_with, with_states};
+use crate::alignment::{States, with_states};
 use crate::error::TrainError;
 use crate::objective::TargetRows;
 use crate::read_ahead::{HostTargets, ReadAhead};
@@ -49,7 +49,9 @@ impl Teacher {
     ) -> Result<(TeacherRows, States), TrainError> {
         match self {
             Self::Online(model) => {
-                let (hidden, states) = with_states(targets, blocks, |each| hidden_with(model, batch, each));
+                let (hidden, states) = with_states(targets, blocks, |each| {
+                    model.hidden_with(&batch.inputs, &batch.positions, batch.sequence_length, each)
+                });
                 let weight = model.output_weight().narrow(0, 0, vocab_size);
                 let precision = model.precision();
                 Ok((TeacherRows::Hidden(Box::new(HiddenRows { hidden, weight, precision })), states))
