@@ -1,4 +1,4 @@
-//! Two small trained models with everything that clients open, and what we say of them.
+//! Small trained models with everything that clients open, and what we say of them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -70,33 +70,67 @@ impl Files {
     }
 }
 
-/// The files of all architectures, made once.
+/// A model that clients open.
+struct Trained {
+    name: &'static str,
+    architecture: Architecture,
+    /// `hidden_size` to `head_dim`. No two axes of one size, and rows of whole blocks: of all types for the Llama, of Q8_0 for
+    /// the others, whose K-quants fall back.
+    shape: [usize; 6],
+    /// What it learns from; the embedded world where there is none.
+    texts: Option<PathBuf>,
+}
+
+/// transformers wants whole `hidden_size / heads` of a Llama, even where `head_dim` is another number; mlx-lm takes it for the
+/// width of a Qwen2's heads.
+fn trained() -> Vec<Trained> {
+    let qwen3 = |name, texts| Trained { name, architecture: Architecture::Qwen3, shape: [96, 160, 3, 4, 2, 32], texts };
+    let llama =
+        |name, texts| Trained { name, architecture: Architecture::Llama, shape: [256, 768, 2, 8, 2, 64], texts };
+    let qwen2 =
+        Trained { name: "qwen2", architecture: Architecture::Qwen2, shape: [128, 192, 2, 4, 2, 32], texts: None };
+    let mut all = vec![qwen3("qwen3", None), llama("llama", None), qwen2];
+    if let Some(texts) = std::env::var_os("LIMBECK_TEXTS").map(PathBuf::from) {
+        all.extend([qwen3("qwen3-texts", Some(texts.clone())), llama("llama-texts", Some(texts))]);
+    }
+    all
+}
+
+/// The files of all models, made once.
 pub(crate) fn files() -> anyhow::Result<&'static [Files]> {
     static FILES: OnceLock<anyhow::Result<Vec<Files>>> = OnceLock::new();
-    let make = || [Architecture::Qwen3, Architecture::Llama, Architecture::Qwen2].into_iter().map(make_files).collect();
+    let make = || trained().into_iter().map(make_files).collect();
     FILES.get_or_init(make).as_ref().map(Vec::as_slice).map_err(|error| anyhow::anyhow!("{error:#}"))
 }
 
 /// Trains a small model for as long as its distributions are no longer flat, exports it, and writes what it says.
-fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
-    // No two axes of one size, and rows of whole blocks: of all types for the Llama, of Q8_0 for the others, whose K-quants fall
-    // back. transformers wants whole `hidden_size / heads` of a Llama, even where `head_dim` is another number.
-    let (name, shape) = match architecture {
-        Architecture::Qwen3 => ("qwen3", [96, 160, 3, 4, 2, 32]),
-        Architecture::Llama => ("llama", [256, 768, 2, 8, 2, 64]),
-        // mlx-lm takes `hidden_size / heads` for the width of a Qwen2's heads.
-        Architecture::Qwen2 => ("qwen2", [128, 192, 2, 4, 2, 32]),
-    };
+fn make_files(trained: Trained) -> anyhow::Result<Files> {
+    let Trained { name, architecture, shape, texts } = trained;
     let project = Project::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name))?;
-    let corpus = ["train_documents=600", "valid_documents=20", "train_chats=200", "valid_chats=20"];
-    let corpus = corpus.map(|count| format!("corpus.{count}"));
     let keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
     let keys = keys.into_iter().chain(["num_key_value_heads", "head_dim"]);
     let mut model: Vec<String> = keys.zip(shape).map(|(key, size)| format!("model.{key}={size}")).collect();
-    model.push(format!("model.architecture={name}"));
+    model.push(format!("model.architecture={}", format!("{architecture:?}").to_lowercase()));
     model.push(format!("model.tie_word_embeddings={}", architecture == Architecture::Qwen3));
-    model.extend(["train.max_steps=120", "schedule.warmup_steps=10", "train.tokens_per_step=1024"].map(String::from));
-    stage(&project, "prepare", &[&corpus[..], &["tokenizer.vocab_size=700".to_owned()]].concat(), &[])?;
+    model.extend(["schedule.warmup_steps=10", "train.tokens_per_step=1024"].map(String::from));
+    let data = match texts {
+        None => {
+            let corpus = ["train_documents=600", "valid_documents=20", "train_chats=200", "valid_chats=20"];
+            let corpus = corpus.map(|count| format!("corpus.{count}"));
+            stage(&project, "prepare", &[&corpus[..], &["tokenizer.vocab_size=700".to_owned()]].concat(), &[])?;
+            model.push("train.max_steps=120".to_owned());
+            "[{path=\"data/tiny/train.parquet\"}]".to_owned()
+        }
+        Some(texts) => {
+            let data = format!("[{{path={:?}}}]", texts.display().to_string());
+            let (train, path) = (format!("data.train={data}"), "tokenizer.path=data/tiny/tokenizer");
+            let set = ["--set", &train, "--set", path, "--set", "tokenizer.vocab_size=2000"];
+            project.run("prepare", &[&["--config", "configs/books/prepare.toml"][..], &set].concat())?;
+            model.extend([train, "data.valid=[]".to_owned(), "train.eval_every=".to_owned()]);
+            model.push("train.max_steps=400".to_owned());
+            data
+        }
+    };
     let step = stage(&project, "pretrain", &model, &["--device", "cpu"])?;
     let from = format!("export.from={step}");
     let formats = "hugging_face gguf_f32 gguf_f16 gguf_q8_0 gguf_q6_k gguf_q5_k_m gguf_q4_k_m gguf_q4_0 mlx_q8 mlx_q4";
@@ -104,8 +138,7 @@ fn make_files(architecture: Architecture) -> anyhow::Result<Files> {
     let mut export = vec![from, formats];
     if architecture == Architecture::Llama {
         // Q4_0 and K-quants by an importance matrix: other blocks, of the same format.
-        let data = "data=[{path=\"data/tiny/train.parquet\"}]";
-        export.push(format!("export.importance={{{data}, calibration_tokens=4096}}"));
+        export.push(format!("export.importance={{data={data}, calibration_tokens=4096}}"));
     }
     let export = stage(&project, "export-model", &export, &["--device", "cpu"])?;
     let root = project.root().to_owned();

@@ -61,6 +61,16 @@ fn one_cache_serves_every_seed_weight_and_batch() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The thread that reads ahead must not need a worker of the pool that waits for it.
+#[test]
+fn one_thread_is_enough() -> anyhow::Result<()> {
+    let sandbox = Sandbox::after(&["pretrain", "sft"])?;
+    capture(&sandbox, &[])?;
+    let line = format!("RAYON_NUM_THREADS=1 timeout 120 distill --config configs/distill.toml --out one --set {CACHE}");
+    sandbox.bash(&line)?.complete()?;
+    Ok(())
+}
+
 #[test]
 fn a_student_of_sampled_ids_ends_near_that_of_the_teacher() -> anyhow::Result<()> {
     let sandbox = Sandbox::after(&["pretrain", "sft"])?;

@@ -2,7 +2,7 @@
 """Does training on the grid of Q4_0 recover what rounding afterwards loses? Scored by llama.cpp.
 
     cargo build --release
-    python3 tests/reference/fake_quant_experiment.py --binaries target/release --work fake-quant [--seeds 3] [--documents 12]
+    python3 tests/reference/fake_quant_experiment.py --binaries target/release --modules target/javascript --work fake-quant
 
 Needs what score_gguf.py needs. Everything is in --work and is found again: stopped at any time, the same command goes on.
 
@@ -99,7 +99,7 @@ class Experiment:
         key = f"{name}-{seed}"
         if key not in self.scores:
             column = pyarrow.parquet.read_table(self.work / "data/tiny/valid.parquet", columns=["text"])["text"]
-            self.scores[key] = score(file, column.to_pylist()[: self.arguments.documents])
+            self.scores[key] = score(self.arguments.modules, file, column.to_pylist()[: self.arguments.documents])
             self.scores_file.write_text(json.dumps(self.scores, indent=1))
         print(f"{key}: {self.scores[key]['bits_per_byte']:.5f} bits/byte", flush=True)
 
@@ -141,6 +141,7 @@ class Experiment:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binaries", type=Path, required=True)
+    parser.add_argument("--modules", type=Path, required=True, help="the directory that has node-llama-cpp")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)

@@ -25,7 +25,7 @@ pub struct TeacherSection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LogitsCodec {
-    /// Ids drawn from it with replacement, as counts: unbiased for forward KL at the captured temperature alone.
+    /// Ids drawn from it, as counts: unbiased for forward KL at the captured temperature alone.
     RandomSampling {
         /// Draws of a position.
         #[serde(default = "fifty")]

@@ -98,10 +98,14 @@ pub(crate) fn exp_shifted_64(values: &[f64], shift: f64, exponentials: &mut Vec<
     let rest = chunks.remainder();
     let mut written = exponentials.chunks_exact_mut(LANES_64);
     for (chunk, written) in chunks.zip(&mut written) {
-        for lane in 0..LANES_64 {
-            written[lane] = exp_64(chunk[lane] - shift);
-            lanes[lane] += written[lane];
+        // By way of arrays, of which the compiler knows that they do not overlap: it made scalar instructions of slices.
+        let mut values = [0.0; LANES_64];
+        values.copy_from_slice(chunk);
+        values.iter_mut().for_each(|value| *value = exp_64(*value - shift));
+        for (lane, value) in lanes.iter_mut().zip(&values) {
+            *lane += value;
         }
+        written.copy_from_slice(&values);
     }
     let mut sum = lanes.iter().sum::<f64>();
     for (value, written) in rest.iter().zip(written.into_remainder()) {

@@ -169,7 +169,11 @@ impl Softmax {
             logits.fill(0.0);
             f64::NEG_INFINITY
         } else {
-            f64::from(shift) + f64::from(exp_shifted(logits, shift)).ln()
+            let sum = exp_shifted(logits, shift);
+            // The listed ones are as small as an exponential gets. Multiplied, they would be too small for a normal number,
+            // and a processor takes a hundred times as long for those.
+            target.ids.iter().for_each(|id| logits[*id] = 0.0);
+            f64::from(shift) + f64::from(sum).ln()
         };
         let sum = (log_rest - most).exp() + exp_shifted_64(&target.logits, most, &mut target.exponentials);
         Self { log_sum: most + sum.ln(), share: sum.recip(), log_rest, shift: f64::from(shift) }

@@ -81,15 +81,13 @@ impl Part {
         let rows = self.with_their_pages(places);
         let ranges = rows.chunk_by(|row, next| row + 1 == *next).map(|run| run[0]..run[0] + run.len());
         let selection = RowSelection::from_consecutive_ranges(ranges, total);
-        let builder = self.builder().with_row_selection(selection).with_batch_size(rows.len().max(1));
+        // A row at a time: the reader makes room bit by bit and moves what it has, which of many rows takes longer than all else.
+        let builder = self.builder().with_row_selection(selection).with_batch_size(1);
         let mask = ProjectionMask::columns(builder.parquet_schema(), list_columns(self.codec).iter().copied());
         let builder = builder.with_projection(mask);
         let reader: ParquetRecordBatchReader = builder.build().map_err(LogitsError::bad_part(&self.file.path))?;
-        let mut read = Vec::with_capacity(rows.len());
-        for batch in reader {
-            let batch = batch.map_err(LogitsError::bad_part(&self.file.path))?;
-            read.extend((0..batch.num_rows()).map(|row| batch.slice(row, 1)));
-        }
+        let read = reader.collect::<Result<Vec<RecordBatch>, _>>();
+        let read = read.map_err(LogitsError::bad_part(&self.file.path))?;
         if read.len() != rows.len() {
             return Err(self.bad("it has fewer rows than it says"));
         }

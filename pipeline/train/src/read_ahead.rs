@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use limbeck_config::LogitsCodec;
 use limbeck_data::{Batch, SegmentSpan};
 use limbeck_logits::{Cache, CachedTargets, DenseTargets, SegmentKey, SegmentRequest};
 use limbeck_loss::{SparseRows, SparseTargets};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::TrainError;
 
@@ -46,6 +46,8 @@ struct Reader {
     read: Receiver<Read>,
     /// In the order in which their reads will come.
     announced: VecDeque<Arc<Wanted>>,
+    /// Of one thread, for what a read does in parallel: on the pool of the training it could wait for a worker that waits for it.
+    _pool: ThreadPool,
 }
 
 impl ReadAhead {
@@ -94,9 +96,9 @@ impl Reader {
         // A read is handed over before the next one begins, so that one is in memory besides the one in use.
         let (done, read): (SyncSender<Read>, _) = sync_channel(0);
         let cache = Arc::clone(cache);
-        let work = move || wanted.iter().take_while(|wanted| done.send(wanted.read(&cache)).is_ok()).for_each(drop);
-        thread::Builder::new().name("logits".to_owned()).spawn(work).ok()?;
-        Some(Self { to_read, read, announced: VecDeque::new() })
+        let pool = ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "logits".to_owned()).build().ok()?;
+        pool.spawn(move || wanted.iter().take_while(|wanted| done.send(wanted.read(&cache)).is_ok()).for_each(drop));
+        Some(Self { to_read, read, announced: VecDeque::new(), _pool: pool })
     }
 
     /// What was read for `wanted`; what was announced before it has been passed over.
