@@ -1,7 +1,8 @@
 //! What other programs find in our files: a trained Qwen3, Llama and Qwen2, as a step directory, as an exported Hugging
-//! Face directory and as GGUF files, with what we say of each in the `expected*.json` of `tests/reference/check_*.py`.
+//! Face directory and as GGUF files, with what we say of each in the `expected*.json` of `tests/reference/check_*.py`. Where
+//! `LIMBECK_TEXTS` names a parquet file, a Qwen3 and a Llama that learned from it besides those of the embedded world.
 //!
-//! The files stay in `<target>/tmp/clients/<architecture>/`, where `.ci/clients` finds them. Where `LIMBECK_CLIENTS` names
+//! The files stay in `<target>/tmp/clients/<name>/`, where `.ci/clients` finds them. Where `LIMBECK_CLIENTS` names
 //! a Python that has what `.ci/run` installs, llama.cpp and mlx-lm open them here, and OpenAI's client talks to a server.
 
 mod files;
