@@ -10,7 +10,8 @@ Of every seed, on the embedded world:
   full       a small student, trained by cross-entropy in full precision
   rounded    the same, exported in Q4_0
   importance the same, with an importance matrix from the training data
-  distilled  the student goes on with train.fake_quant = q4_0 towards itself in full precision (forward KL)
+  distilled  the student goes on with train.fake_quant = q4_0 towards itself in full precision (forward KL), and, by --ce-weight,
+             towards the text
   plain      the same steps on the same rows with cross-entropy alone
   continued  the control: the same steps with cross-entropy in full precision, then exported in Q4_0
 """
@@ -112,7 +113,7 @@ class Experiment:
         self.score("rounded", seed, files / "model-q4_0.gguf")
         self.score("importance", seed, weighted / "model-q4_0.gguf")
         grid = {"train.fake_quant": self.arguments.fake_quant}
-        towards = {"teacher.from": full, "distill.ce_weight": 0.0}
+        towards = {"teacher.from": full, "distill.ce_weight": self.arguments.ce_weight}
         for name, more in [("distilled", grid | towards), ("plain", grid)]:
             checkpoint = self.tuned(name, full, seed, more)
             self.score(name, seed, self.exported(name, seed, checkpoint, ["gguf_q4_0"]) / "model-q4_0.gguf")
@@ -146,13 +147,14 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--shape", default="64,192,3,2,1,32", help="of the student, as in [model]")
-    parser.add_argument("--train-documents", type=int, default=12000)
-    parser.add_argument("--full-steps", type=int, default=1000)
+    parser.add_argument("--train-documents", type=int, default=3000)
+    parser.add_argument("--full-steps", type=int, default=6000)
     parser.add_argument("--full-rate", type=float, default=4e-3)
-    parser.add_argument("--steps", type=int, default=250, help="on the grid")
+    parser.add_argument("--steps", type=int, default=500, help="on the grid")
     parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--ce-weight", type=float, default=0.5, help="of distilled")
     parser.add_argument("--fake-quant", default='{weights="q4_0"}')
-    parser.add_argument("--documents", type=int, default=20, help="held-out texts that are scored")
+    parser.add_argument("--documents", type=int, default=200, help="held-out texts that are scored")
     arguments = parser.parse_args()
     experiment = Experiment(arguments)
     experiment.prepare()
