@@ -106,6 +106,7 @@ pub(crate) fn files() -> anyhow::Result<&'static [Files]> {
 /// Trains a small model for as long as its distributions are no longer flat, exports it, and writes what it says.
 fn make_files(trained: Trained) -> anyhow::Result<Files> {
     let Trained { name, architecture, shape, texts } = trained;
+    let learns_from_texts = texts.is_some();
     let project = Project::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name))?;
     let keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
     let keys = keys.into_iter().chain(["num_key_value_heads", "head_dim"]);
@@ -136,6 +137,9 @@ fn make_files(trained: Trained) -> anyhow::Result<Files> {
     let formats = "hugging_face gguf_f32 gguf_f16 gguf_q8_0 gguf_q6_k gguf_q5_k_m gguf_q4_k_m gguf_q4_0 mlx_q8 mlx_q4";
     let formats = format!("export.formats={:?}", formats.split(' ').collect::<Vec<_>>());
     let mut export = vec![from, formats];
+    if learns_from_texts {
+        export.push("data.valid=[]".to_owned());
+    }
     if architecture == Architecture::Llama {
         // Q4_0 and K-quants by an importance matrix: other blocks, of the same format.
         export.push(format!("export.importance={{data={data}, calibration_tokens=4096}}"));
