@@ -128,7 +128,8 @@ fn make_files(trained: Trained) -> anyhow::Result<Files> {
             let set = ["--set", &train, "--set", path, "--set", "tokenizer.vocab_size=2000"];
             project.run("prepare", &[&["--config", "configs/books/prepare.toml"][..], &set].concat())?;
             model.extend([train, "data.valid=[]".to_owned(), "train.eval_every=".to_owned()]);
-            model.push("train.max_steps=400".to_owned());
+            // Fewer, and a greedy continuation repeats a few words.
+            model.push("train.max_steps=2500".to_owned());
             data
         }
     };
