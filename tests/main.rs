@@ -14,8 +14,6 @@ mod card;
 mod chat;
 /// llama.cpp, mlx-lm and transformers open our files.
 mod clients;
-/// Whether distilling helps: minutes each, by hand.
-mod experiments;
 /// Training on the grid of an export.
 mod fake_quant;
 /// The report of `distill`.

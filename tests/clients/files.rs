@@ -6,7 +6,6 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use limbeck::source::model_at;
-use limbeck_config::Architecture;
 use limbeck_data::Tokenizer;
 use limbeck_export::{GgufType, write_gguf};
 use limbeck_model::{Generation, Sampling, Transformer, generate, load_directory, parameters};
@@ -73,7 +72,7 @@ impl Files {
 /// A model that clients open.
 struct Trained {
     name: &'static str,
-    architecture: Architecture,
+    architecture: &'static str,
     /// `hidden_size` to `head_dim`. No two axes of one size, and rows of whole blocks: of all types for the Llama, of Q8_0 for
     /// the others, whose K-quants fall back.
     shape: [usize; 6],
@@ -84,11 +83,9 @@ struct Trained {
 /// transformers wants whole `hidden_size / heads` of a Llama, even where `head_dim` is another number; mlx-lm takes it for the
 /// width of a Qwen2's heads.
 fn trained() -> Vec<Trained> {
-    let qwen3 = |name, texts| Trained { name, architecture: Architecture::Qwen3, shape: [96, 160, 3, 4, 2, 32], texts };
-    let llama =
-        |name, texts| Trained { name, architecture: Architecture::Llama, shape: [256, 768, 2, 8, 2, 64], texts };
-    let qwen2 =
-        Trained { name: "qwen2", architecture: Architecture::Qwen2, shape: [128, 192, 2, 4, 2, 32], texts: None };
+    let qwen3 = |name, texts| Trained { name, architecture: "qwen3", shape: [96, 160, 3, 4, 2, 32], texts };
+    let llama = |name, texts| Trained { name, architecture: "llama", shape: [256, 768, 2, 8, 2, 64], texts };
+    let qwen2 = Trained { name: "qwen2", architecture: "qwen2", shape: [128, 192, 2, 4, 2, 32], texts: None };
     let mut all = vec![qwen3("qwen3", None), llama("llama", None), qwen2];
     if let Some(texts) = std::env::var_os("LIMBECK_TEXTS").map(PathBuf::from) {
         all.extend([qwen3("qwen3-texts", Some(texts.clone())), llama("llama-texts", Some(texts))]);
@@ -106,14 +103,14 @@ pub(crate) fn files() -> anyhow::Result<&'static [Files]> {
 /// Trains a small model for as long as its distributions are no longer flat, exports it, and writes what it says.
 fn make_files(trained: Trained) -> anyhow::Result<Files> {
     let Trained { name, architecture, shape, texts } = trained;
-    let learns_from_texts = texts.is_some();
     let project = Project::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients").join(name))?;
     let keys = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"];
     let keys = keys.into_iter().chain(["num_key_value_heads", "head_dim"]);
     let mut model: Vec<String> = keys.zip(shape).map(|(key, size)| format!("model.{key}={size}")).collect();
-    model.push(format!("model.architecture={}", format!("{architecture:?}").to_lowercase()));
-    model.push(format!("model.tie_word_embeddings={}", architecture == Architecture::Qwen3));
+    model.push(format!("model.architecture={architecture}"));
+    model.push(format!("model.tie_word_embeddings={}", architecture == "qwen3"));
     model.extend(["schedule.warmup_steps=10", "train.tokens_per_step=1024"].map(String::from));
+    let mut export = Vec::new();
     let data = match texts {
         None => {
             let corpus = ["train_documents=600", "valid_documents=20", "train_chats=200", "valid_chats=20"];
@@ -130,6 +127,7 @@ fn make_files(trained: Trained) -> anyhow::Result<Files> {
             model.extend([train, "data.valid=[]".to_owned(), "train.eval_every=".to_owned()]);
             // Fewer, and a greedy continuation repeats a few words.
             model.push("train.max_steps=2500".to_owned());
+            export.push("data.valid=[]".to_owned());
             data
         }
     };
@@ -137,11 +135,8 @@ fn make_files(trained: Trained) -> anyhow::Result<Files> {
     let from = format!("export.from={step}");
     let formats = "hugging_face gguf_f32 gguf_f16 gguf_q8_0 gguf_q6_k gguf_q5_k_m gguf_q4_k_m gguf_q4_0 mlx_q8 mlx_q4";
     let formats = format!("export.formats={:?}", formats.split(' ').collect::<Vec<_>>());
-    let mut export = vec![from, formats];
-    if learns_from_texts {
-        export.push("data.valid=[]".to_owned());
-    }
-    if architecture == Architecture::Llama {
+    export.extend([from, formats]);
+    if architecture == "llama" {
         // Q4_0 and K-quants by an importance matrix: other blocks, of the same format.
         export.push(format!("export.importance={{data={data}, calibration_tokens=4096}}"));
     }

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use burn::tensor::Device;
 use limbeck_config::{LogitsCodec, OptimizerSection};
 use limbeck_data::{Batch, Mixture};
 use limbeck_model::Transformer;
 use limbeck_train::{AdamW, NextToken, Objective, Trainer};
 
 use super::{Bench, ROWS};
-use crate::support::devices::cpu;
 
 /// A turn of an arm: as many steps as it takes for what one arm leaves in the caches not to count for the next.
 const STEPS_PER_TURN: u64 = 10;
@@ -27,7 +27,7 @@ struct Arm<'a> {
 
 impl<'a> Arm<'a> {
     fn new(bench: &Bench, name: &'static str, objective: &'a dyn Objective) -> anyhow::Result<Self> {
-        let model = Transformer::new(&bench.shape, 0, &cpu().autodiff());
+        let model = Transformer::new(&bench.shape, 0, &Device::flex().autodiff());
         let trainer = Trainer::new(model, AdamW::new(&OptimizerSection::new(1e-3))?);
         Ok(Self { name, objective, trainer: Some(trainer), seconds: Vec::new() })
     }
@@ -63,7 +63,6 @@ impl<'a> Arm<'a> {
 /// A15 of the experiments: at most a tenth more than cross-entropy. Arms take turns, so that whatever else the machine does
 /// meets all of them.
 #[test]
-#[ignore = "two minutes"]
 fn a_step_from_captured_logits_costs_a_tenth_more_than_cross_entropy_at_most() -> anyhow::Result<()> {
     // On a worker of the pool, as every command.
     rayon::scope(|_| measure())

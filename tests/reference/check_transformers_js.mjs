@@ -8,9 +8,9 @@
 // count here. Exit 0: all agree. Exit 1: something differs, and a line says what. Exit 2: bad usage.
 
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+
+import { load } from "./packages.mjs";
 
 const [modules, directory, expectedPath] = process.argv.slice(2);
 if (expectedPath === undefined) {
@@ -18,8 +18,7 @@ if (expectedPath === undefined) {
   process.exit(2);
 }
 
-const entry = createRequire(resolve(modules, "package.json")).resolve("@huggingface/transformers");
-const { AutoModelForCausalLM, AutoTokenizer, Tensor, env } = await import(pathToFileURL(entry));
+const { AutoModelForCausalLM, AutoTokenizer, Tensor, env } = await load(modules, "@huggingface/transformers");
 env.allowRemoteModels = false;
 env.localModelPath = `${resolve(directory)}/`;
 

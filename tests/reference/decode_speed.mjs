@@ -4,9 +4,7 @@
 //
 // MODULES is a directory in which `npm install --ignore-scripts node-llama-cpp@3.22.1` ran. `decode_speed.py` calls this.
 
-import { createRequire } from "node:module";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+import { load } from "./packages.mjs";
 
 const PROMPT = 16;
 const PREDICTED = 48;
@@ -16,8 +14,7 @@ if (threads === undefined) {
   console.error("usage: node decode_speed.mjs MODULES MODEL.gguf THREADS");
   process.exit(2);
 }
-const entry = createRequire(resolve(modules, "package.json")).resolve("node-llama-cpp");
-const { getLlama } = await import(pathToFileURL(entry));
+const { getLlama } = await load(modules, "node-llama-cpp");
 
 const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", maxThreads: Number(threads) });
 const model = await llama.loadModel({ modelPath });

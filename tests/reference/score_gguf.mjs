@@ -6,17 +6,15 @@
 // strings. Prints one JSON object: nats and tokens. `score_gguf.py` calls this.
 
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { resolve } from "node:path";
-import { pathToFileURL } from "node:url";
+
+import { load } from "./packages.mjs";
 
 const [modules, modelPath, texts] = process.argv.slice(2);
 if (texts === undefined) {
   console.error("usage: node score_gguf.mjs MODULES MODEL.gguf TEXTS.json");
   process.exit(2);
 }
-const entry = createRequire(resolve(modules, "package.json")).resolve("node-llama-cpp");
-const { getLlama } = await import(pathToFileURL(entry));
+const { getLlama } = await load(modules, "node-llama-cpp");
 
 // One thread: of small models two wait for each other longer than they compute.
 const llama = await getLlama({ gpu: false, build: "never", logLevel: "error", maxThreads: 1 });

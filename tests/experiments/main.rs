@@ -1,12 +1,12 @@
 //! Does distilling help, and would these experiments show it if it did not? Minutes each, so they run by hand:
-//! `cargo test --release --test limbeck -- --ignored --nocapture --test-threads=1 experiments`.
+//! `cargo test --release --bench experiments -- --nocapture --test-threads=1`.
 
 mod cost;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use limbeck_config::{
     DataEntry, DataKind, LogitsCodec, ModelConfig, OptimizerSection, PrepareConfig, ScheduleSection, TrainingStage,
     load, load_training,
@@ -20,8 +20,6 @@ use limbeck_model::{Transformer, fingerprint};
 use limbeck_train::{
     AdamW, Distillation, Learner, NextToken, Objective, Score, Teacher, TrainError, Trainer, evaluate, learning_rate,
 };
-
-use crate::support::devices::cpu;
 
 const LENGTH: usize = 256;
 const ROWS: usize = 8;
@@ -56,7 +54,7 @@ impl Bench {
         };
         let (large, small) =
             (shape(TrainingStage::Pretrain, "pretrain.toml")?, shape(TrainingStage::Distill, "distill.toml")?);
-        let teacher = Transformer::new(&large, 0, &cpu());
+        let teacher = Transformer::new(&large, 0, &Device::flex());
         let mut bench = Self { directory, tokenizer, shape: small, teacher };
         let started = Instant::now();
         bench.teacher = bench.trained(&large, &NextToken, "all", 2e-3, 0, steps)?.without_autodiff();
@@ -89,7 +87,7 @@ impl Bench {
     ) -> anyhow::Result<Transformer> {
         let data = self.data(data, seed)?;
         let schedule = ScheduleSection::Cosine { warmup_steps: 50, final_ratio: 0.1 };
-        let model = Transformer::new(shape, seed, &cpu().autodiff());
+        let model = Transformer::new(shape, seed, &Device::flex().autodiff());
         let mut trainer = Trainer::new(model, AdamW::new(&OptimizerSection::new(rate))?);
         for step in 0..steps {
             let batch = data.batch(step * ROWS as u64, ROWS);
@@ -194,7 +192,6 @@ fn deviation(values: &[f64]) -> f64 {
 /// A8, A10 and A11 of the experiments: distilling beats cross-entropy where data are few, sampled logits are as good as all,
 /// and teachers that are wrong do harm.
 #[test]
-#[ignore = "ten minutes"]
 fn distilling_beats_cross_entropy_where_data_are_few() -> anyhow::Result<()> {
     let bench = Bench::new(1_500)?;
     let mut rates = Vec::new();
@@ -229,7 +226,7 @@ fn distilling_beats_cross_entropy_where_data_are_few() -> anyhow::Result<()> {
     }
 
     let shifted = bench.student(&Shifted(bench.teacher.clone()), rate, 0)?;
-    let random = Transformer::new(bench.teacher.config(), 99, &cpu());
+    let random = Transformer::new(bench.teacher.config(), 99, &Device::flex());
     let random = bench.student(&bench.online(&random), rate, 0)?;
     println!("teacher shifted by one: {shifted:.4} nats; random teacher: {random:.4} nats");
 
