@@ -6,10 +6,11 @@
 // MODULES is a directory in which `npm install --ignore-scripts @wllama/wllama@3.13.0` ran; BROWSER is a Chromium,
 // default `chromium`. The page comes from this process, at an address of this machine; the browser needs nothing else.
 //
-// EXPECTED.json is that of `check_transformers.py`; of it prompt_texts, greedy, end_ids, greedy_texts and kl_tolerance
-// count here. Where there is a kl_tolerance, llama.cpp rounds activations, and the texts may part where two tokens are
-// nearly as likely: more than half of all that is written must come before. Exit 0: all agree. Exit 1: something
-// differs, and a line says what. Exit 2: bad usage.
+// EXPECTED.json is that of `check_transformers.py`; of it prompt_texts, greedy, end_ids, greedy_texts, log_probs_last and
+// kl_tolerance count here. Without a kl_tolerance, the texts must be the same. With one, llama.cpp rounds activations, and
+// texts part where two tokens are nearly as likely: what counts then is the Kullback-Leibler divergence of the token that
+// follows a prompt, in nats, from our probabilities. Exit 0: all agree. Exit 1: something differs, and a line says what.
+// Exit 2: bad usage.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -22,6 +23,9 @@ import { fileURLToPath } from "node:url";
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json" };
 const LONGEST_MS = 180_000;
 
+// Tokens whose probabilities are compared; with 500 the client fails.
+const LISTED = 100;
+
 const [modules, model, expectedPath, browser = "chromium"] = process.argv.slice(2);
 if (expectedPath === undefined) {
   console.error("usage: node check_browser.mjs MODULES MODEL.gguf EXPECTED.json [BROWSER]");
@@ -32,7 +36,8 @@ const expected = JSON.parse(readFileSync(expectedPath, "utf-8"));
 // Up to the end token, or as many as ours has.
 const prompts = expected.prompt_texts.map((prompt, index) => {
   const end = expected.greedy[index].findIndex((id) => expected.end_ids.includes(id));
-  return { prompt, max_tokens: end < 0 ? expected.greedy[index].length : end + 1 };
+  const max_tokens = end < 0 ? expected.greedy[index].length : end + 1;
+  return { prompt, max_tokens, logprobs: LISTED };
 });
 
 const wllama = resolve(modules, "node_modules/@wllama/wllama/esm");
@@ -71,7 +76,8 @@ const profile = mkdtempSync(join(tmpdir(), "check-browser-"));
 const address = `http://127.0.0.1:${server.address().port}/`;
 // Without a sandbox of its own: it would not start as root.
 const options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", `--user-data-dir=${profile}`];
-const process_ = spawn(browser, [...options, address], { stdio: "ignore" });
+// A group of its own, for a browser is many processes.
+const process_ = spawn(browser, [...options, address], { stdio: "ignore", detached: true });
 process_.on("error", (error) => settle({ error: `${browser}: ${error.message}` }));
 process_.on("exit", () => settle({ error: `${browser} ended` }));
 const timer = setTimeout(() => settle({ error: `no answer in ${LONGEST_MS / 1000} s` }), LONGEST_MS);
@@ -79,8 +85,12 @@ const { error, agent, answers } = await result;
 clearTimeout(timer);
 server.close();
 server.closeAllConnections();
-if (process_.exitCode === null && process_.kill()) await once(process_, "exit");
-rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+if (process_.exitCode === null && process_.pid !== undefined) {
+  const ended = once(process_, "exit");
+  process.kill(-process_.pid, "SIGKILL");
+  await ended;
+}
+rmSync(profile, { recursive: true, force: true, maxRetries: 20 });
 
 if (error) {
   console.error(`the browser failed: ${error}`);
@@ -88,7 +98,8 @@ if (error) {
 }
 console.log(agent);
 let [shared, written] = [0, 0];
-for (const [index, { text }] of answers.entries()) {
+const divergences = [];
+for (const [index, { text, log_probs }] of answers.entries()) {
   const ours = expected.greedy_texts[index];
   console.log(`${JSON.stringify(expected.prompt_texts[index])} -> ${JSON.stringify(text)}`);
   let parted = 0;
@@ -96,8 +107,18 @@ for (const [index, { text }] of answers.entries()) {
   shared += parted;
   written += Math.max(ours.length, text.length);
   if (text !== ours) console.log(`  ours from character ${parted} on: ${JSON.stringify(ours.slice(parted))}`);
+  // Ids that are not listed count as one.
+  let [divergence, rest, theirRest] = [0, 1, 1];
+  for (const [id, theirs] of log_probs) {
+    const own = expected.log_probs_last[index][id];
+    divergence += Math.exp(own) * (own - theirs);
+    rest -= Math.exp(own);
+    theirRest -= Math.exp(theirs);
+  }
+  divergences.push(divergence + rest * Math.log(rest / theirRest));
 }
-console.log(`${shared} of ${written} characters before the first difference`);
-const agrees = expected.kl_tolerance === undefined ? shared === written : 2 * shared > written;
+const largest = Math.max(...divergences);
+console.log(`${shared} of ${written} characters before the first difference, largest KL ${largest.toPrecision(3)}`);
+const agrees = expected.kl_tolerance === undefined ? shared === written : largest <= expected.kl_tolerance;
 if (!agrees) console.error("the browser disagrees");
 process.exit(agrees ? 0 : 1);

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Measures how fast llama.cpp decodes with a model far larger than any cache, and compares it with what the device card predicts.
 
-    python3 tests/reference/decode_speed.py --bench target/release/bench --modules target/javascript [--threads 2]
+    python3 tests/reference/decode_speed.py --bench target/release/bench --modules target/llama-cpp [--threads 2]
 
-Needs: pip install gguf==0.19.0 numpy, and Node with `npm install --ignore-scripts --prefix target/javascript node-llama-cpp@3.22.1`,
+Needs: pip install gguf==0.19.0 numpy, and Node with `npm install --ignore-scripts --prefix target/llama-cpp node-llama-cpp@3.22.1`,
 whose llama.cpp picks its instructions at run time. By hand: it writes a file of 3.2 GB with made-up weights to a temporary
 directory, and removes it.
 

@@ -2,7 +2,7 @@
 """Does training on the grid of Q4_0 recover what rounding afterwards loses? Scored by llama.cpp.
 
     cargo build --release
-    python3 tests/reference/fake_quant_experiment.py --binaries target/release --modules target/javascript --work fake-quant
+    python3 tests/reference/fake_quant_experiment.py --binaries target/release --modules target/llama-cpp --work fake-quant
 
 Needs what score_gguf.py needs. Everything is in --work and is found again: stopped at any time, the same command goes on.
 

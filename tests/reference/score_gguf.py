@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Held-out bits per byte of GGUF files, as llama.cpp computes them.
 
-    python3 tests/reference/score_gguf.py --modules target/javascript --texts data/tiny/valid.parquet [--documents 20] MODEL.gguf...
+    python3 tests/reference/score_gguf.py --modules target/llama-cpp --texts data/tiny/valid.parquet [--documents 20] MODEL.gguf...
 
-Needs: pip install pyarrow==26.0.1, and Node with `npm install --ignore-scripts --prefix target/javascript node-llama-cpp@3.22.1`.
+Needs: pip install pyarrow==26.0.1, and Node with `npm install --ignore-scripts --prefix target/llama-cpp node-llama-cpp@3.22.1`.
 
 Every token of the first texts is scored, the token that ends one too, a begin token before the first: what `evaluate` scores,
 whose numbers for a model in F32 these are. llama.cpp runs in its exact mode (cache in 32-bit floats, no flash attention); for files in
