@@ -32,7 +32,9 @@ fn the_report_says_what_evaluate_says_and_what_follows() -> anyhow::Result<()> {
     let sandbox = Sandbox::after(&["pretrain", "sft"])?;
     let first = sandbox.stage("distill", &[])?;
     first.says(&["| teacher |", "| student before |", "| student distilled |", "--control=compute"])?;
-    assert!(gap(&sandbox, STUDENT)?["twins"].as_array().is_some_and(Vec::is_empty));
+    let first_report = gap(&sandbox, STUDENT)?;
+    assert!(first_report["twins"].as_array().is_some_and(Vec::is_empty));
+    assert!(first_report["before"].is_object());
 
     let twin = sandbox.stage("distill", &["--control"])?;
     twin.says(&["cross-entropy, equal tokens"])?;
@@ -71,6 +73,9 @@ fn the_report_says_what_evaluate_says_and_what_follows() -> anyhow::Result<()> {
     let before = hashes(&sandbox.path("checkpoints"))?;
     sandbox.stage("distill", &["--resume"])?.complete()?;
     assert_eq!(hashes(&sandbox.path("checkpoints"))?, before);
+    // The student before its first step is of the first report, and its weights are gone since.
+    assert_eq!(report["before"], first_report["before"]);
+    assert!(!sandbox.path(&format!("{STUDENT}/before")).exists());
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! The gap report of `distill`: teacher, student before and after, and its cross-entropy twins, on held-out data.
 //!
 //! ```text
-//! before the first step   student before ──▶ before.json
-//! after the last step     teacher, student, complete twins beside it ──▶ gap.json, gap.md, stderr
+//! before the first step   student before ──▶ before/
+//! after the last step     teacher, student, complete twins beside it, student before ──▶ gap.json, gap.md, stderr
 //! ```
 
 mod arm;
@@ -17,7 +17,7 @@ use limbeck_checkpoint::{content_hash, resolve, write_atomically};
 use limbeck_config::{TrainingConfig, to_toml};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::Transformer;
-use limbeck_train::{Comparison, compare, say};
+use limbeck_train::{Comparison, compare, say, write_model};
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
@@ -31,7 +31,8 @@ pub(crate) use cost::{student_flops, teacher_flops};
 
 /// The report's file in a run directory.
 pub const GAP_FILE: &str = "gap.json";
-const BEFORE_FILE: &str = "before.json";
+/// The student before its first step, until a report has its scores.
+const BEFORE_DIRECTORY: &str = "before";
 
 /// What `gap.json` holds.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -98,10 +99,10 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Compares the student before its first step with the teacher, for the report at its end.
+/// Keeps the student as it is before its first step for the report, which so asks the teacher once.
 ///
 /// # Errors
-/// If the teacher or the data cannot be read, or the directory cannot be written to.
+/// If the teacher or the data cannot be read, which the report will want, or the directory cannot be written to.
 pub fn before(
     config: &TrainingConfig,
     model: &Transformer,
@@ -109,10 +110,15 @@ pub fn before(
     directory: &Path,
     device: &Device,
 ) -> Result<(), Failure> {
-    let Some(judge) = Judge::open(config, tokenizer, device)? else { return Ok(()) };
-    let model = model.on_grid().map_err(Failure::usage)?;
-    let text = json(&judge.compare(&[&model]).first())?;
-    write_atomically(&directory.join(BEFORE_FILE), text).map_err(Failure::usage)
+    if Judge::open(config, tokenizer, device)?.is_none() {
+        return Ok(());
+    }
+    let kept = directory.join(BEFORE_DIRECTORY);
+    let keep = || -> anyhow::Result<()> {
+        std::fs::create_dir_all(&kept)?;
+        Ok(write_model(model, tokenizer, &kept)?)
+    };
+    keep().with_context(|| format!("cannot write `{}`", kept.display())).map_err(Failure::usage)
 }
 
 /// Writes the report of the complete run in `directory` beside its checkpoints, unless the one that is there is of the same
@@ -127,8 +133,9 @@ pub fn report(config: &TrainingConfig, directory: &Path, device: &Device) -> Res
         .filter(|(_, twin)| is_complete(twin))
         .collect();
     let known: Option<Gap> = read(&directory.join(GAP_FILE));
-    if known.is_some_and(|known| known.is_of(directory, &twins)) {
-        return Ok(());
+    let kept = directory.join(BEFORE_DIRECTORY);
+    if known.as_ref().is_some_and(|known| known.is_of(directory, &twins)) {
+        return forget(&kept);
     }
     let mut models = vec![source::open("gap report", directory, device)?];
     let Some(judge) = Judge::open(config, &models[0].tokenizer, device)? else {
@@ -138,7 +145,9 @@ pub fn report(config: &TrainingConfig, directory: &Path, device: &Device) -> Res
     for (_, twin) in &twins {
         models.push(source::open("gap report", twin, device)?);
     }
-    let compared = judge.compare(&models.iter().map(|source| &source.model).collect::<Vec<_>>());
+    let start = if kept.is_dir() { Some(source::open("gap report", &kept, device)?) } else { None };
+    let compared = judge.compare(&models.iter().chain(&start).map(|source| &source.model).collect::<Vec<_>>());
+    let before = start.as_ref().and_then(|_| compared.get(models.len()).copied());
     let mut arms = Vec::new();
     for (index, (source, comparison)) in models.iter().zip(&compared).enumerate() {
         let run = source.path.parent().unwrap_or(directory);
@@ -153,14 +162,26 @@ pub fn report(config: &TrainingConfig, directory: &Path, device: &Device) -> Res
         seed: config.seed(),
         data: config.data.valid.iter().map(|entry| entry.path.clone()).collect(),
         teacher: teacher.map(|(source, comparison)| Arm::new(source, *comparison, Cost::default())).transpose()?,
-        before: read(&directory.join(BEFORE_FILE)),
+        before: before.or_else(|| known.and_then(|known| known.before)),
         student,
         twins: twins.into_iter().zip(arms).map(|((control, _), arm)| Twin { control, arm }).collect(),
     };
     write_atomically(&directory.join(GAP_FILE), json(&gap)?).map_err(Failure::run)?;
     let text = text::markdown(&gap, &siblings(&gap, directory));
     say!("\n{text}");
-    write_atomically(&directory.join("gap.md"), text).map_err(Failure::run)
+    write_atomically(&directory.join("gap.md"), text).map_err(Failure::run)?;
+    forget(&kept)
+}
+
+/// Removes the directory, if it is there.
+fn forget(directory: &Path) -> Result<(), Failure> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let context = format!("cannot remove `{}`", directory.display());
+            Err(Failure::run(anyhow::Error::new(error).context(context)))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Gap {

@@ -6,7 +6,9 @@ use std::path::Path;
 use burn::tensor::Device;
 use limbeck_config::OptimizerSection;
 use limbeck_data::Tokenizer;
-use limbeck_model::{NamedTensors, TokenIds, load_parameters, load_tensors, parameters, save_tensors, write_directory};
+use limbeck_model::{
+    NamedTensors, TokenIds, Transformer, load_parameters, load_tensors, parameters, save_tensors, write_directory,
+};
 
 use crate::alignment::HiddenAlignment;
 use crate::error::TrainError;
@@ -22,14 +24,22 @@ const PROJECTION_FILE: &str = "projection.safetensors";
 /// # Errors
 /// If a file cannot be written.
 pub fn write_step(trainer: &Trainer, tokenizer: &Tokenizer, directory: &Path) -> Result<(), TrainError> {
-    let ids = TokenIds { end: tokenizer.stop_ids(), padding: tokenizer.end_of_text() };
-    write_directory(&trainer.model, &ids, directory)?;
-    tokenizer.save(directory)?;
+    write_model(&trainer.model, tokenizer, directory)?;
     if let Some(AlignmentTrainer { alignment, optimizer }) = &trainer.alignment {
         let tensors = parameters(alignment).into_iter().chain(optimizer.state()).collect();
         save_tensors(&directory.join(PROJECTION_FILE), &tensors)?;
     }
     Ok(save_tensors(&directory.join(OPTIMIZER_FILE), &trainer.optimizer.state())?)
+}
+
+/// Writes the model and its tokenizer into `directory`.
+///
+/// # Errors
+/// If a file cannot be written.
+pub fn write_model(model: &Transformer, tokenizer: &Tokenizer, directory: &Path) -> Result<(), TrainError> {
+    let ids = TokenIds { end: tokenizer.stop_ids(), padding: tokenizer.end_of_text() };
+    write_directory(model, &ids, directory)?;
+    Ok(tokenizer.save(directory)?)
 }
 
 /// The optimizer of the step directory, which had made `step` steps.

@@ -32,7 +32,7 @@ mod teacher;
 
 pub use alignment::HiddenAlignment;
 pub use capture::{CaptureEnding, CaptureEvent, capture};
-pub use checkpoint::{load_alignment, load_optimizer, write_step};
+pub use checkpoint::{load_alignment, load_optimizer, write_model, write_step};
 pub use comparison::{Comparison, compare};
 pub use error::TrainError;
 pub use evaluation::{Score, evaluate};
