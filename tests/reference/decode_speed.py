@@ -19,72 +19,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-import gguf
 import numpy as np
 
-HIDDEN, INTERMEDIATE, LAYERS, HEADS, KEY_HEADS, HEAD_DIM, VOCAB = 2048, 6144, 32, 16, 4, 128, 32_000
+sys.path.insert(0, str(Path(__file__).parent))
+from made_up_gguf import Shape, write  # noqa: E402
+
+SHAPE = Shape(hidden=2048, intermediate=6144, layers=32, heads=16, key_heads=4, head_dim=128, vocab=32_000, context=4096)
 TOKEN_OVERHEAD_S = 0.5e-3
-# Those of decode_speed.mjs.
 PROMPT, PREDICTED = 16, 48
 ROUNDS = 5
-
-
-def shapes():
-    """Matrices by their names, tied."""
-    yield "token_embd", (VOCAB, HIDDEN)
-    for layer in range(LAYERS):
-        for name, shape in {
-            "attn_q": (HEADS * HEAD_DIM, HIDDEN),
-            "attn_k": (KEY_HEADS * HEAD_DIM, HIDDEN),
-            "attn_v": (KEY_HEADS * HEAD_DIM, HIDDEN),
-            "attn_output": (HIDDEN, HEADS * HEAD_DIM),
-            "ffn_gate": (INTERMEDIATE, HIDDEN),
-            "ffn_up": (INTERMEDIATE, HIDDEN),
-            "ffn_down": (HIDDEN, INTERMEDIATE),
-        }.items():
-            yield f"blk.{layer}.{name}", shape
-
-
-def write(path):
-    """A Qwen3 in F16; gives the bytes of its tensors."""
-    writer = gguf.GGUFWriter(path, "qwen3")
-    writer.add_context_length(4096)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(INTERMEDIATE)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KEY_HEADS)
-    writer.add_key_length(HEAD_DIM)
-    writer.add_value_length(HEAD_DIM)
-    writer.add_rope_dimension_count(HEAD_DIM)
-    writer.add_layer_norm_rms_eps(1e-6)
-    texts = ["<|endoftext|>", "<|im_end|>", *"abcdefghijklmnopqrstuvwxyz"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(texts + [f"[PAD{i}]" for i in range(len(texts), VOCAB)])
-    writer.add_token_types([3, 3] + [1] * 26 + [5] * (VOCAB - len(texts)))
-    writer.add_token_merges(["a b"])
-    writer.add_eos_token_id(1)
-    writer.add_bos_token_id(0)
-    writer.add_add_bos_token(False)
-    pool = (np.random.default_rng(0).standard_normal(1 << 22) * 0.02).astype(np.float16)
-    size = 0
-    for name, shape in shapes():
-        values = np.resize(pool, shape)
-        writer.add_tensor(f"{name}.weight", values)
-        size += values.nbytes
-    norms = {"output_norm": HIDDEN}
-    for layer in range(LAYERS):
-        norms |= {f"blk.{layer}.attn_norm": HIDDEN, f"blk.{layer}.ffn_norm": HIDDEN}
-        norms |= {f"blk.{layer}.attn_q_norm": HEAD_DIM, f"blk.{layer}.attn_k_norm": HEAD_DIM}
-    for name, length in norms.items():
-        writer.add_tensor(f"{name}.weight", np.ones(length, np.float32))
-        size += 4 * length
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return size
 
 
 def number(*command):
@@ -102,12 +45,12 @@ def main():
     bandwidths, speeds = [], []
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model.gguf"
-        size = write(path)
+        size = write(path, SHAPE, np.float16)
         for _ in range(ROUNDS):
             bandwidths.append(number(arguments.bench, "--memory"))
-            speeds.append(number("node", script, arguments.modules, path, arguments.threads))
+            speeds.append(number("node", script, arguments.modules, path, arguments.threads, PROMPT, PREDICTED))
             print(f"{bandwidths[-1]:.1f} GB/s, {speeds[-1]:.2f} tokens/s", flush=True)
-    cache = LAYERS * 2 * KEY_HEADS * HEAD_DIM * 2 * (PROMPT + PREDICTED / 2)
+    cache = SHAPE.layers * 2 * SHAPE.key_heads * SHAPE.head_dim * 2 * (PROMPT + PREDICTED / 2)
     bandwidth, measured = statistics.median(bandwidths), statistics.median(speeds)
     predicted = 1 / ((size + cache) / (bandwidth * 1e9) + TOKEN_OVERHEAD_S)
     print(f"{size / 1e9:.2f} GB: predicted {predicted:.2f} tokens/s at {bandwidth:.1f} GB/s, measured {measured:.2f}: {measured / predicted:.2f} of it")
