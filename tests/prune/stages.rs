@@ -49,17 +49,7 @@ fn a_cut_student_is_distilled_with_a_report_of_what_went() -> anyhow::Result<()>
     assert_eq!(hashes(&sandbox.path(STUDENT))?, before);
     assert_eq!(
         names(&sandbox.path(STUDENT))?,
-        [
-            ".lock",
-            "before.json",
-            "config.toml",
-            "gap.json",
-            "gap.md",
-            "metrics.jsonl",
-            "prune.json",
-            "step-00000008",
-            "step-00000012"
-        ]
+        [".lock", "config.toml", "gap.json", "gap.md", "metrics.jsonl", "prune.json", "step-00000008", "step-00000012"]
     );
     Ok(())
 }
