@@ -10,7 +10,7 @@
 // kl_tolerance count here. Without a kl_tolerance, the texts must be the same. With one, llama.cpp rounds activations, and
 // texts part where two tokens are nearly as likely: what counts then is the Kullback-Leibler divergence of the token that
 // follows a prompt, in nats, from our probabilities. Exit 0: all agree. Exit 1: something differs, and a line says what.
-// Exit 2: bad usage.
+// Exit 2: bad usage, or the browser gave no answers to compare.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -94,7 +94,11 @@ rmSync(profile, { recursive: true, force: true, maxRetries: 20 });
 
 if (error) {
   console.error(`the browser failed: ${error}`);
-  process.exit(1);
+  process.exit(2);
+}
+if (answers.length !== prompts.length || answers.some(({ log_probs }) => log_probs.length !== LISTED)) {
+  console.error(`the browser must answer ${prompts.length} prompts with ${LISTED} probabilities each`);
+  process.exit(2);
 }
 console.log(agent);
 let [shared, written] = [0, 0];

@@ -3,8 +3,8 @@
 
     python3 tests/reference/generation_speed.py --generate target/release/generate --modules target/llama-cpp [--threads 2]
 
-Needs what decode_speed.py needs, and `pip install xllamacpp==2026.10.11549`. By hand: it writes a file of 111 MB with made-up weights, of the shape of `bench --model 28m`, to
-a temporary directory. Ours is the difference between a long and a short answer, so that starting and reading the prompt are no
+Needs what decode_speed.py needs, and `pip install xllamacpp==2026.10.11549`. By hand: it writes a file of 111 MB with made-up
+weights, of the shape of `bench --model 28m`, to a temporary directory. Ours is the difference between a long and a short answer, so that starting and reading the prompt are no
 part of it. llama.cpp's is that of its faster client: node-llama-cpp has instructions that xllamacpp does not, but waits for
 JavaScript after each token, which a small model notices; xllamacpp's server has a clock of its own. All in turn; prints each round,
 and the ratio of the medians last.
@@ -26,13 +26,14 @@ from decode_speed import number  # noqa: E402
 from made_up_gguf import Shape, write  # noqa: E402
 
 SHAPE = Shape(hidden=512, intermediate=1408, layers=8, heads=8, key_heads=4, head_dim=64, vocab=8192, context=512)
-PROMPT = 16
+PROMPT_TEXT = "acegikmoqsuwybdf"  # A token a letter.
+PROMPT = len(PROMPT_TEXT)
 SHORT, LONG = 16, 400
 
 
 def seconds(arguments, model, count):
     """Of a greedy answer of `count` tokens, from the start of the program."""
-    command = [arguments.generate, "--from", model, "--prompt", "abcdefghijklmnop"[:PROMPT], "--temperature", "0"]
+    command = [arguments.generate, "--from", model, "--prompt", PROMPT_TEXT, "--temperature", "0"]
     environment = os.environ | {"RAYON_NUM_THREADS": str(arguments.threads)}
     started = time.perf_counter()
     said = subprocess.run([*command, "--max-new-tokens", str(count)], check=True, capture_output=True, text=True, env=environment)
