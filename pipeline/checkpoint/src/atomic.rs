@@ -84,7 +84,10 @@ impl Drop for Temporary {
 }
 
 /// Removes a file or a directory with all that is in it, if it is there.
-pub(crate) fn remove(path: &Path) -> Result<(), CheckpointError> {
+///
+/// # Errors
+/// If it cannot be removed.
+pub fn remove(path: &Path) -> Result<(), CheckpointError> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),

@@ -34,7 +34,7 @@ mod manifest;
 mod retention;
 mod run;
 
-pub use atomic::{write_atomically, write_atomically_with};
+pub use atomic::{remove, write_atomically, write_atomically_with};
 pub use error::CheckpointError;
 pub use find::{Checkpoint, Newest, Resolved, Skipped, is_gguf, resolve, verify};
 pub use manifest::{FORMAT_VERSION, FileEntry, MANIFEST_FILE, Manifest, ManifestHeader, Parent, content_hash};

@@ -4,12 +4,11 @@ mod header;
 mod progress;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
-use limbeck_checkpoint::{RunDirectory, content_hash, write_atomically, write_atomically_with};
+use limbeck_checkpoint::{RunDirectory, content_hash, remove, write_atomically, write_atomically_with};
 use limbeck_config::{DataKind, GenerateSection, TrainingConfig, TrainingStage, load_training, to_toml};
 use limbeck_data::answers::{Answer, answers_to_parquet, fingerprint_prompts, join_answers, prompts};
 use limbeck_data::{Message, Role};
@@ -81,7 +80,7 @@ pub fn run(args: &TrainingArgs) -> Result<Completion, Failure> {
     } else {
         answers.join(&complete).map_err(Failure::run)?;
     }
-    answers.forget_parts().map_err(Failure::run)?;
+    remove(&answers.directory.path().join(PARTS_DIRECTORY)).map_err(Failure::run)?;
     Ok(Completion::Complete { path: Some(complete) })
 }
 
@@ -193,13 +192,6 @@ impl Answers {
         })?;
         say!("generate: {rows} answers in `{}`", path.display());
         Ok(())
-    }
-
-    fn forget_parts(&self) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(self.directory.path().join(PARTS_DIRECTORY)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
     }
 
     /// The teacher's answers to some prompts, in their order.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use burn::tensor::Device;
-use limbeck_checkpoint::{content_hash, resolve, write_atomically};
+use limbeck_checkpoint::{content_hash, remove, resolve, write_atomically};
 use limbeck_config::{TrainingConfig, to_toml};
 use limbeck_data::{Mixture, Tokenizer};
 use limbeck_model::Transformer;
@@ -135,7 +135,7 @@ pub fn report(config: &TrainingConfig, directory: &Path, device: &Device) -> Res
     let known: Option<Gap> = read(&directory.join(GAP_FILE));
     let kept = directory.join(BEFORE_DIRECTORY);
     if known.as_ref().is_some_and(|known| known.is_of(directory, &twins)) {
-        return forget(&kept);
+        return remove(&kept).map_err(Failure::run);
     }
     let mut models = vec![source::open("gap report", directory, device)?];
     let Some(judge) = Judge::open(config, &models[0].tokenizer, device)? else {
@@ -170,18 +170,7 @@ pub fn report(config: &TrainingConfig, directory: &Path, device: &Device) -> Res
     let text = text::markdown(&gap, &siblings(&gap, directory));
     say!("\n{text}");
     write_atomically(&directory.join("gap.md"), text).map_err(Failure::run)?;
-    forget(&kept)
-}
-
-/// Removes the directory, if it is there.
-fn forget(directory: &Path) -> Result<(), Failure> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            let context = format!("cannot remove `{}`", directory.display());
-            Err(Failure::run(anyhow::Error::new(error).context(context)))
-        }
-        _ => Ok(()),
-    }
+    remove(&kept).map_err(Failure::run)
 }
 
 impl Gap {
