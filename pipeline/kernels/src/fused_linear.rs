@@ -9,7 +9,7 @@ use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_flex::FlexTensor;
 
 use crate::flex::{last_dimension, matrix, shaped, unwritten, values};
-use crate::gemm::{Matrix, Output, Precision, multiply};
+use crate::gemm::{Matrix, Output, Precision, multiply, multiply_side_by_side};
 use crate::profile::{Direction, Operator, timed};
 
 /// See [`crate::linear`].
@@ -192,12 +192,8 @@ impl Layers {
             Some(residual) => (values(&residual.to_contiguous()).to_vec(), Output::Add),
             None => (unwritten(input.rows * output_size), Output::Replace),
         };
-        let mut column = 0;
-        for weight in &self.weights {
-            let weight = matrix(weight);
-            multiply(self.precision, input, weight.transposed(), &mut output[column..], output_size, mode);
-            column += weight.rows;
-        }
+        let weights: Vec<Matrix<'_>> = self.weights.iter().map(|weight| matrix(weight).transposed()).collect();
+        multiply_side_by_side(self.precision, input, &weights, &mut output, output_size, mode);
         shaped(shape, output)
     }
 

@@ -15,107 +15,111 @@ use crate::level::level;
 pub(super) const ROWS: usize = 16;
 /// Values of the right operand that a task reads, about.
 const VALUES_PER_TASK: usize = 1 << 15;
-/// Columns whose sums are under way at once, so that an addition need not wait for the one before.
-const COLUMNS: usize = 4;
+/// Sums of an element that are under way at once, so that an addition need not wait for the one before. They are of one column:
+/// the processor reads ahead of a single stream, not of several in the same page.
+const SUMS: usize = 4;
 
-/// See [`super::multiply`]; the columns of `right` are contiguous.
-pub(super) fn multiply(left: Matrix<'_>, right: Matrix<'_>, output: &mut [f32], row_stride: usize, mode: Output) {
-    assert_eq!(left.columns, right.rows, "inner dimensions");
-    let (depth, columns) = (right.rows, right.columns);
-    if columns == 0 || left.rows == 0 {
-        return;
-    }
-    let task = VALUES_PER_TASK.div_ceil(depth.max(1)).next_multiple_of(COLUMNS);
-    let rows: Vec<Vec<f32>> = (0..left.rows).map(|row| (0..depth).map(|i| left.value(row, i)).collect()).collect();
+/// See [`super::multiply_side_by_side`]; the columns of `rights` are contiguous.
+pub(super) fn multiply(left: Matrix<'_>, rights: &[Matrix<'_>], output: &mut [f32], row_stride: usize, mode: Output) {
+    let rows: Vec<Vec<f32>> =
+        (0..left.rows).map(|row| (0..left.columns).map(|i| left.value(row, i)).collect()).collect();
     let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-    let mut parts: Vec<_> =
-        output.chunks_mut(row_stride).take(left.rows).map(|row| row[..columns].chunks_mut(task)).collect();
-    let tasks: Vec<Vec<&mut [f32]>> =
-        (0..columns.div_ceil(task)).map(|_| parts.iter_mut().filter_map(Iterator::next).collect()).collect();
-    tasks.into_par_iter().enumerate().for_each(|(index, mut outputs)| {
-        level().run(Columns { rows: &rows, right, first: index * task, outputs: &mut outputs, mode });
-    });
+    let mut unassigned: Vec<&mut [f32]> = output.chunks_mut(row_stride).take(left.rows).collect();
+    let mut tasks = Vec::new();
+    for right in rights {
+        assert_eq!(left.columns, right.rows, "inner dimensions");
+        let step = VALUES_PER_TASK.div_ceil(right.rows.max(1));
+        for first in (0..right.columns).step_by(step) {
+            let columns = first..(first + step).min(right.columns);
+            let outputs = unassigned.iter_mut().filter_map(|row| row.split_off_mut(..columns.len())).collect();
+            tasks.push(Columns { rows: &rows, right: right.block(0..right.rows, columns), outputs, mode });
+        }
+    }
+    tasks.into_par_iter().for_each(|task| level().run(task));
 }
 
-struct Columns<'a, 'b, 'c> {
-    rows: &'a [&'a [f32]],
+struct Columns<'a, 'b> {
+    rows: &'b [&'b [f32]],
     right: Matrix<'a>,
-    first: usize,
-    /// The task's columns of each row.
-    outputs: &'b mut [&'c mut [f32]],
+    /// The columns of each row.
+    outputs: Vec<&'b mut [f32]>,
     mode: Output,
 }
 
-impl WithSimd for Columns<'_, '_, '_> {
+impl WithSimd for Columns<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { rows, right, first, outputs, mode } = self;
-        let width = outputs.first().map_or(0, |output| output.len());
-        let column = |index: usize| &right.from(0, first + index)[..right.rows];
-        for start in (0..width / COLUMNS * COLUMNS).step_by(COLUMNS) {
-            let columns = std::array::from_fn(|i| column(start + i));
-            each_row::<S, COLUMNS>(simd, rows, columns, outputs, start, mode);
-        }
-        for start in width / COLUMNS * COLUMNS..width {
-            each_row(simd, rows, [column(start)], outputs, start, mode);
+        let Self { rows, right, mut outputs, mode } = self;
+        for index in 0..right.columns {
+            each_row(simd, rows, &right.from(0, index)[..right.rows], &mut outputs, index, mode);
         }
     }
 }
 
-/// The sums of some columns for all rows, as many rows at once as there are registers for.
+/// `Σ row · column` for all rows, at `index` of the output of each; as many rows at once as there are registers for.
 #[inline(always)]
-fn each_row<S: Simd, const N: usize>(
+pub(crate) fn each_row<S: Simd>(
     simd: S,
     rows: &[&[f32]],
-    columns: [&[f32]; N],
+    column: &[f32],
     outputs: &mut [&mut [f32]],
-    start: usize,
+    index: usize,
     mode: Output,
 ) {
     let mut done = 0;
     if S::REGISTER_COUNT >= 32 {
         for rows in rows.as_chunks::<4>().0 {
-            write(&mut outputs[done..], start, &sums(simd, *rows, columns), mode);
+            write(&mut outputs[done..], index, sums(simd, *rows, column), mode);
             done += 4;
         }
     }
     for rows in rows[done..].as_chunks::<2>().0 {
-        write(&mut outputs[done..], start, &sums(simd, *rows, columns), mode);
+        write(&mut outputs[done..], index, sums(simd, *rows, column), mode);
         done += 2;
     }
     for row in &rows[done..] {
-        write(&mut outputs[done..], start, &sums(simd, [*row], columns), mode);
+        write(&mut outputs[done..], index, sums(simd, [*row], column), mode);
     }
 }
 
-/// `Σ row · column` for each row and column, in a register each.
+/// `Σ row · column` for each row.
 #[inline(always)]
-fn sums<S: Simd, const R: usize, const N: usize>(simd: S, rows: [&[f32]; R], columns: [&[f32]; N]) -> [[f32; N]; R] {
+fn sums<S: Simd, const R: usize>(simd: S, rows: [&[f32]; R], column: &[f32]) -> [f32; R] {
+    let (column, column_rest) = S::as_simd_f32s(column);
+    let (groups, column_last) = column.as_chunks::<SUMS>();
+    let mut results = [0.0; R];
+    let mut sums = [[simd.splat_f32s(0.0); SUMS]; R];
     let rows = rows.map(|row| S::as_simd_f32s(row));
-    let columns = columns.map(|column| S::as_simd_f32s(column));
-    let mut sums = [[simd.splat_f32s(0.0); N]; R];
-    for i in 0..rows[0].0.len() {
+    for (i, group) in groups.iter().enumerate() {
         for r in 0..R {
-            for n in 0..N {
-                sums[r][n] = multiply_add(simd, rows[r].0[i], columns[n].0[i], sums[r][n]);
+            let row = &rows[r].0[i * SUMS..][..SUMS];
+            for n in 0..SUMS {
+                sums[r][n] = multiply_add(simd, row[n], group[n], sums[r][n]);
             }
         }
     }
-    std::array::from_fn(|r| {
-        std::array::from_fn(|n| {
-            let rest: f32 = rows[r].1.iter().zip(columns[n].1).map(|(a, b)| a * b).sum();
-            simd.reduce_sum_f32s(sums[r][n]) + rest
-        })
-    })
+    for r in 0..R {
+        let (row, row_rest) = rows[r];
+        for (n, (a, b)) in row[groups.len() * SUMS..].iter().zip(column_last).enumerate() {
+            sums[r][n] = multiply_add(simd, *a, *b, sums[r][n]);
+        }
+        let [a, b, c, d] = sums[r];
+        let sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)));
+        let mut rest = 0.0;
+        for (a, b) in row_rest.iter().zip(column_rest) {
+            rest += a * b;
+        }
+        results[r] = sum + rest;
+    }
+    results
 }
 
 #[inline(always)]
-fn write<const N: usize>(outputs: &mut [&mut [f32]], start: usize, sums: &[[f32; N]], mode: Output) {
-    for (output, sums) in outputs.iter_mut().zip(sums) {
-        for (value, sum) in output[start..].iter_mut().zip(sums) {
-            *value = if mode == Output::Add { *value + sum } else { *sum };
-        }
+fn write<const R: usize>(outputs: &mut [&mut [f32]], index: usize, sums: [f32; R], mode: Output) {
+    for (output, sum) in outputs.iter_mut().zip(sums) {
+        let value = &mut output[index];
+        *value = if mode == Output::Add { *value + sum } else { sum };
     }
 }

@@ -151,7 +151,7 @@ impl WithSimd for Multiply<'_, '_> {
 
 /// `a · b + c`. Without an instruction for it, the product is rounded: a call of a function would cost tenfold.
 #[inline(always)]
-pub(super) fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+pub(crate) fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
     if cfg!(target_arch = "x86_64") && S::F32_LANES < 8 {
         simd.add_f32s(simd.mul_f32s(a, b), c)
     } else {

@@ -19,6 +19,8 @@ mod pack;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::available as amx_available;
+pub(crate) use few_rows::each_row;
+pub(crate) use fp32::multiply_add;
 pub(crate) use matrix::Matrix;
 
 use rayon::prelude::*;
@@ -136,9 +138,36 @@ pub(crate) fn multiply(
     row_stride: usize,
     mode: Output,
 ) {
-    if precision == Precision::Fp32 && left.rows <= few_rows::ROWS && right.row_stride == 1 {
-        return few_rows::multiply(left, right, output, row_stride, mode);
+    multiply_side_by_side(precision, left, &[right], output, row_stride, mode);
+}
+
+/// [`multiply`] by several matrices, whose products lie side by side in the rows of the output.
+pub(crate) fn multiply_side_by_side(
+    precision: Precision,
+    left: Matrix<'_>,
+    rights: &[Matrix<'_>],
+    output: &mut [f32],
+    row_stride: usize,
+    mode: Output,
+) {
+    if precision == Precision::Fp32 && left.rows <= few_rows::ROWS && rights.iter().all(|right| right.row_stride == 1) {
+        return few_rows::multiply(left, rights, output, row_stride, mode);
     }
+    let mut column = 0;
+    for right in rights {
+        multiply_many_rows(precision, left, *right, &mut output[column..], row_stride, mode);
+        column += right.columns;
+    }
+}
+
+fn multiply_many_rows(
+    precision: Precision,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    output: &mut [f32],
+    row_stride: usize,
+    mode: Output,
+) {
     match (precision, level()) {
         #[cfg(target_arch = "x86_64")]
         (Precision::Fp32, Level::Amx(_) | Level::Avx512Bf16(_) | Level::Avx512(_)) => {

@@ -103,6 +103,29 @@ fn a_row_of_few_has_the_bits_that_it_has_alone() {
 }
 
 #[test]
+fn products_side_by_side_have_the_bits_of_each_alone() {
+    let k = 67;
+    for rows in [1, few_rows::ROWS, few_rows::ROWS + 1] {
+        let left = random(rows * k, 1);
+        let left = Matrix::new(&left, rows, k, k);
+        let rights = [21, 1, 700].map(|n| (n, random(n * k, n as u64)));
+        let rights = rights.each_ref().map(|(n, values)| Matrix::new(values, *n, k, k).transposed());
+        let width = rights.iter().map(|right| right.columns).sum();
+        let mut output = vec![f32::NAN; rows * width];
+        multiply_side_by_side(Precision::Fp32, left, &rights, &mut output, width, Output::Replace);
+        let mut column = 0;
+        for right in rights {
+            let mut alone = vec![f32::NAN; rows * right.columns];
+            multiply(Precision::Fp32, left, right, &mut alone, right.columns, Output::Replace);
+            for (row, alone) in alone.chunks(right.columns).enumerate() {
+                assert_eq!(output[row * width + column..][..right.columns], *alone, "{rows} rows, column {column}");
+            }
+            column += right.columns;
+        }
+    }
+}
+
+#[test]
 fn nothing_times_nothing_is_zero() {
     for level in available() {
         let mut output = [f32::NAN; 6];
