@@ -154,26 +154,16 @@ pub(crate) fn multiply_side_by_side(
         return few_rows::multiply(left, rights, output, row_stride, mode);
     }
     let mut column = 0;
-    for right in rights {
-        multiply_many_rows(precision, left, *right, &mut output[column..], row_stride, mode);
-        column += right.columns;
-    }
-}
-
-fn multiply_many_rows(
-    precision: Precision,
-    left: Matrix<'_>,
-    right: Matrix<'_>,
-    output: &mut [f32],
-    row_stride: usize,
-    mode: Output,
-) {
-    match (precision, level()) {
-        #[cfg(target_arch = "x86_64")]
-        (Precision::Fp32, Level::Amx(_) | Level::Avx512Bf16(_) | Level::Avx512(_)) => {
-            library::multiply(left, right, output, row_stride, mode);
+    for right in rights.iter().copied() {
+        let output = &mut output[column..];
+        match (precision, level()) {
+            #[cfg(target_arch = "x86_64")]
+            (Precision::Fp32, Level::Amx(_) | Level::Avx512Bf16(_) | Level::Avx512(_)) => {
+                library::multiply(left, right, output, row_stride, mode);
+            }
+            _ => with_kernel(precision, Blocks { left, right, output, row_stride, mode }),
         }
-        _ => with_kernel(precision, Blocks { left, right, output, row_stride, mode }),
+        column += right.columns;
     }
 }
 
