@@ -122,17 +122,18 @@ fn what_cannot_be_measured_is_refused() -> anyhow::Result<()> {
 }
 
 #[test]
-fn blocks_that_are_computed_again_take_less_memory() -> anyhow::Result<()> {
+fn blocks_that_are_computed_again_and_16_bit_activations_take_less_memory() -> anyhow::Result<()> {
     let sandbox = Sandbox::with_configs()?;
     let peak = |more: &[&str]| -> anyhow::Result<f64> {
         // Of a gigabyte: the allocator takes 32 MiB at a time, and how many it takes too many depends on what the threads were at.
-        let arguments = ["--model", "28m", "--device", "cpu", "--precision", "fp32", "--json", "--steps", "1"];
+        let arguments = ["--model", "28m", "--device", "cpu", "--json", "--steps", "1", "--precision"];
         let report: Value = serde_json::from_str(&sandbox.run("bench", &[&arguments, more].concat())?.complete()?)?;
         Ok(number(&report, "/peak_resident_bytes"))
     };
-    let (kept, again) = (peak(&[])?, peak(&["--recompute"])?);
+    let (kept, again, halves) = (peak(&["fp32"])?, peak(&["fp32", "--recompute"])?, peak(&["bf16"])?);
     if cfg!(target_os = "linux") {
         assert!(again < 0.85 * kept, "{again} of {kept}");
+        assert!(halves < 0.93 * kept, "{halves} of {kept}");
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use limbeck_config::{Architecture, HiddenDistance, ModelConfig, OptimizerSection, Recompute};
 use limbeck_data::Batch;
-use limbeck_kernels::linear_composed;
+use limbeck_kernels::{Precision, linear_composed};
 use limbeck_loss::{DivergenceLoss, MixedLoss};
 use limbeck_model::{Forward, NamedTensors, Transformer, load_tensors, parameters};
 use limbeck_train::{
@@ -128,7 +128,7 @@ fn the_term_is_the_definition_with_burns_gradients_by_model_and_maps() -> anyhow
 
         let weights = MapWeights::of(maps);
         let terms = PAIRS.iter().zip(weights.0).map(|((of_student, of_teacher), weight)| {
-            let projected = linear_composed(states(&student, &batch, *of_student), weight);
+            let projected = linear_composed(states(&student, &batch, *of_student), weight, Precision::Fp32);
             definition(kind, projected, states(&teacher, &batch, *of_teacher).inner())
         });
         let term = terms.reduce(|sum, term| sum + term).expect("pairs") * (WEIGHT / PAIRS.len() as f64);

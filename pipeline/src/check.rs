@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use limbeck_config::{ModelConfig, Recompute, TrainingConfig};
+use limbeck_config::{ModelConfig, Precision, Recompute, TrainingConfig};
 use limbeck_data::Mixture;
 use limbeck_model::Transformer;
 use limbeck_train::say;
@@ -73,22 +73,25 @@ pub fn print(
     Ok(())
 }
 
-/// Weights, gradients and two moments in 32 bits, the weights on a grid besides where there is one, and what the backward pass keeps of a micro-batch: for each block and
-/// token four vectors of the hidden size, the heads before and behind attention, and three vectors of the feed-forward
-/// size, plus the loss head's chunk and a block's gradients. Where blocks are computed again, one block's of that, and of each
-/// the stream.
+/// Weights, gradients and two moments in 32 bits, the weights on a grid besides where there is one; what the backward pass
+/// keeps of each block; two blocks in full, for the one that it is in and its gradients; the loss head's chunk.
 fn memory_bytes(shape: &ModelConfig, config: &TrainingConfig) -> f64 {
     let copies = if config.train.fake_quant.is_some() { 5 } else { 4 };
     let state = copies * shape.parameter_count();
     let tokens = config.micro_batch_size() * config.data.sequence_length;
-    let heads = shape.num_attention_heads * shape.head_dim + 2 * shape.num_key_value_heads * shape.head_dim;
-    let vectors =
-        4 * shape.hidden_size + heads + shape.num_attention_heads * shape.head_dim + 3 * shape.intermediate_size;
-    // One more block, for the gradients of the one that the backward pass is in.
-    let activations = match config.train.recompute {
-        Recompute::None => (shape.num_hidden_layers + 1) * tokens * vectors,
-        Recompute::Block => tokens * (2 * vectors + (shape.num_hidden_layers + 1) * shape.hidden_size),
+    let hidden = shape.hidden_size;
+    let attended = shape.num_attention_heads * shape.head_dim;
+    let heads = attended + 2 * shape.num_key_value_heads * shape.head_dim;
+    // Of a token: the stream twice, the normed stream twice, the heads before and behind attention, the feed-forward layer's insides.
+    let block = 4 * hidden + heads + attended + 3 * shape.intermediate_size;
+    let kept = match (config.train.recompute, config.train.precision) {
+        (Recompute::Block, _) => hidden,
+        (Recompute::None, Some(Precision::Bf16)) => {
+            2 * hidden + (2 * hidden + heads + 2 * attended + 2 * shape.intermediate_size) / 2
+        }
+        (Recompute::None, _) => block,
     };
+    let activations = tokens * (shape.num_hidden_layers * kept + 2 * block);
     let head = (1usize << 22).min(tokens * shape.vocab_size);
     4.0 * (state + activations + head) as f64
 }

@@ -30,13 +30,12 @@ pub enum DeviceChoice {
 /// # Errors
 /// If the device does not have what the config says.
 pub fn precision(named: Option<Precision>, device: &Device) -> Result<Precision, Failure> {
-    let fused = limbeck_kernels::has_fused_operators(device);
-    if named == Some(Precision::Bf16) && !fused {
+    if named.is_some_and(|named| !limbeck_kernels::multiplies(device, of_products(named))) {
         return Err(Failure::usage(anyhow::anyhow!(
             "train.precision is `bf16`, must be `fp32` on this device; hint: use `fp32`, or `--device cpu`"
         )));
     }
-    let faster = fused && limbeck_kernels::multiplies_bf16_faster();
+    let faster = limbeck_kernels::multiplies_bf16_faster(device);
     let precision = named.unwrap_or(if faster { Precision::Bf16 } else { Precision::Fp32 });
     let name = precision.name();
     say!("precision: {name} ({})", if named.is_some() { "train.precision" } else { "the faster one of this device" });

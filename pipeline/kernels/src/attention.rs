@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::fused_attention::{HostPlan, fused};
 use crate::gemm::Precision;
+use crate::linear::matmul;
 use crate::placement::{Implementation, implementation_on};
 use crate::rms_norm::rms_norm;
 
@@ -167,16 +168,22 @@ impl Rotary {
 /// - `keys`, `values`: `[rows, num_key_value_heads, keys, head_dim]`
 /// - `mask`: `[rows, 1, 1, queries, keys]`, see [`causal_mask`]
 /// - output: `[rows, queries, num_attention_heads * head_dim]`
-pub(crate) fn attention(queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, mask: Tensor<5>) -> Tensor<3> {
+pub(crate) fn attention(
+    queries: Tensor<4>,
+    keys: Tensor<4>,
+    values: Tensor<4>,
+    mask: Tensor<5>,
+    precision: Precision,
+) -> Tensor<3> {
     let [rows, heads, num_queries, head_dim] = queries.dims();
     let [_, key_heads, num_keys, _] = keys.dims();
     let group = heads / key_heads;
     let queries =
         (queries * (head_dim as f64).sqrt().recip()).reshape([rows, key_heads, group * num_queries, head_dim]);
-    let scores = queries.matmul(keys.swap_dims(2, 3)); // [rows, key_heads, group * queries, keys]
+    let scores = matmul(queries, keys.swap_dims(2, 3), precision); // [rows, key_heads, group * queries, keys]
     let scores = scores.reshape([rows, key_heads, group, num_queries, num_keys]) + mask;
     let weights = softmax(scores, 4).reshape([rows, key_heads, group * num_queries, num_keys]);
-    let output = weights.matmul(values).reshape([rows, heads, num_queries, head_dim]);
+    let output = matmul(weights, values, precision).reshape([rows, heads, num_queries, head_dim]);
     output.swap_dims(1, 2).reshape([rows, num_queries, heads * head_dim])
 }
 
@@ -210,7 +217,7 @@ pub fn rotary_attention(
             let [queries, keys, values] = split_heads(projected, norms, layout);
             let queries = rotate_by(queries.swap_dims(1, 2), &plan.cosines, &plan.sines);
             let keys = rotate_by(keys.swap_dims(1, 2), &plan.cosines, &plan.sines);
-            attention(queries, keys, values.swap_dims(1, 2), plan.mask.clone())
+            attention(queries, keys, values.swap_dims(1, 2), plan.mask.clone(), precision)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The heads of one row of a batch: norm and rotary embedding, forward and backward.
 
+use std::borrow::Cow;
+
 use crate::attention::HeadLayout;
 use crate::rms_norm::reciprocal_rms;
 use crate::simd::dot;
@@ -17,7 +19,7 @@ pub(crate) struct NormWeights<'a> {
 /// A row's heads.
 pub(crate) struct Heads<'a> {
     /// `[sequence_length, (num_attention_heads + 2 * num_key_value_heads) * head_dim]`.
-    pub(crate) projected: &'a [f32],
+    pub(crate) projected: Cow<'a, [f32]>,
     /// `[sequence_length, head_dim / 2]`.
     pub(crate) cosines: &'a [f32],
     /// As `cosines`.

@@ -150,7 +150,7 @@ fn attend_rows(
         let angles = start.saturating_sub(first) * half..(start + tokens - skipped).saturating_sub(first) * half;
         let (cosines, sines) = &*plan.angles.0;
         let heads = Heads {
-            projected: &projected[skipped * projected.len() / tokens..],
+            projected: projected[skipped * projected.len() / tokens..].into(),
             cosines: &cosines[angles.clone()],
             sines: &sines[angles],
             positions: &[],

@@ -12,6 +12,7 @@ use burn_flex::FlexTensor;
 use crate::flex::matrix;
 use crate::fused_linear::Layers;
 use crate::gemm::Precision;
+use crate::kept::Kept;
 use crate::linear::linear_composed;
 use crate::placement::{Implementation, implementation_for};
 use crate::profile::{Direction, Operator, timed};
@@ -36,7 +37,7 @@ pub fn swiglu_linear_add<const D: usize>(
             let output = <Dispatch as FusedFeedForward>::fused_feed_forward(residual, gate_up, weight, precision);
             Tensor::from_dispatch(output)
         }
-        Implementation::Composed => swiglu_linear_add_composed(residual, gate_up, weight),
+        Implementation::Composed => swiglu_linear_add_composed(residual, gate_up, weight, precision),
     }
 }
 
@@ -45,8 +46,9 @@ pub fn swiglu_linear_add_composed<const D: usize>(
     residual: Tensor<D>,
     gate_up: Tensor<D>,
     weight: Tensor<2>,
+    precision: Precision,
 ) -> Tensor<D> {
-    residual + linear_composed(swiglu_composed(gate_up), weight)
+    residual + linear_composed(swiglu_composed(gate_up), weight, precision)
 }
 
 #[backend_extension(Flex, Autodiff)]
@@ -66,7 +68,7 @@ impl FusedFeedForward for Flex {
         weight: FlexTensor,
         precision: Precision,
     ) -> FlexTensor {
-        Saved { gate_up: gate_up.to_contiguous(), weight, precision }.layers().forward(Some(residual))
+        Saved::new(&gate_up, weight, precision).layers().forward(Some(residual))
     }
 }
 
@@ -80,7 +82,7 @@ impl<C: CheckpointStrategy> FusedFeedForward for Autodiff<Flex, C> {
         let (residual, residual_node) = residual.into_parts();
         let (gate_up, gate_up_node) = gate_up.into_parts();
         let (weight, weight_node) = weight.into_parts();
-        let saved = Saved { gate_up: gate_up.to_contiguous(), weight, precision };
+        let saved = Saved::new(&gate_up, weight, precision);
         let output = saved.layers().forward(Some(residual));
         let nodes = [gate_up_node, weight_node, residual_node];
         match FeedForwardBackward.prepare::<C>(nodes).compute_bound().stateful() {
@@ -92,12 +94,17 @@ impl<C: CheckpointStrategy> FusedFeedForward for Autodiff<Flex, C> {
 
 #[derive(Clone, Debug)]
 struct Saved {
-    gate_up: FlexTensor,
+    gate_up: Kept,
     weight: FlexTensor,
     precision: Precision,
 }
 
 impl Saved {
+    fn new(gate_up: &FlexTensor, weight: FlexTensor, precision: Precision) -> Self {
+        let gate_up = timed(Operator::SwiGlu, Direction::Forward, || Kept::new(gate_up, precision));
+        Self { gate_up, weight, precision }
+    }
+
     /// The projection, with the activation computed for it.
     fn layers(&self) -> Layers {
         let activated = timed(Operator::SwiGlu, Direction::Forward, || activate(&self.gate_up));
@@ -137,25 +144,42 @@ mod tests {
     use crate::drawn::drawn;
     use burn::tensor::{TensorData, Tolerance};
 
+    /// Output and the gradients of weight, residual and gates: fused at a precision, or composed.
+    fn results(precision: Option<Precision>) -> Vec<TensorData> {
+        let [residual, gate_up] =
+            [(1, 19), (2, 54)].map(|(seed, width)| drawn(seed, [3, 37, width], -2.0..2.0).autodiff().require_grad());
+        let weight = drawn(3, [19, 27], -1.0..1.0).autodiff().require_grad();
+        let output: Tensor<3> = match precision {
+            Some(precision) => swiglu_linear_add(residual.clone(), gate_up.clone(), weight.clone(), precision),
+            None => swiglu_linear_add_composed(residual.clone(), gate_up.clone(), weight.clone(), Precision::Fp32),
+        };
+        let upstream = drawn(4, [3, 37, 19], -1.0..1.0).autodiff();
+        let gradients = (output.clone() * upstream).sum().backward();
+        let inputs = [residual, gate_up].map(|tensor| tensor.grad(&gradients).unwrap().into_data());
+        [vec![output.into_data(), weight.grad(&gradients).unwrap().into_data()], inputs.to_vec()].concat()
+    }
+
     #[test]
     fn values_and_gradients_are_those_of_the_composed_layer() {
-        let run = |fused: bool| -> Vec<TensorData> {
-            let [residual, gate_up] = [(1, 19), (2, 54)]
-                .map(|(seed, width)| drawn(seed, [3, 37, width], -2.0..2.0).autodiff().require_grad());
-            let weight = drawn(3, [19, 27], -1.0..1.0).autodiff().require_grad();
-            let output: Tensor<3> = if fused {
-                swiglu_linear_add(residual.clone(), gate_up.clone(), weight.clone(), Precision::Fp32)
-            } else {
-                swiglu_linear_add_composed(residual.clone(), gate_up.clone(), weight.clone())
-            };
-            let upstream = drawn(4, [3, 37, 19], -1.0..1.0).autodiff();
-            let gradients = (output.clone() * upstream).sum().backward();
-            let inputs = [residual, gate_up].map(|tensor| tensor.grad(&gradients).unwrap().into_data());
-            [vec![output.into_data(), weight.grad(&gradients).unwrap().into_data()], inputs.to_vec()].concat()
-        };
-        for (fused, composed) in run(true).iter().zip(run(false)) {
+        for (fused, composed) in results(Some(Precision::Fp32)).iter().zip(results(None)) {
             // Sums of up to 111 products of values of up to about 8, in another order.
             fused.assert_approx_eq::<f32>(&composed, Tolerance::absolute(1e-4));
         }
+    }
+
+    #[test]
+    fn rounded_inputs_stay_within_their_precision() {
+        let results = results(Some(Precision::Bf16)).into_iter().zip(results(None));
+        let distances: Vec<f64> = results
+            .map(|(fused, composed)| {
+                let [fused, composed] = [fused, composed].map(|data| data.try_to_vec::<f32>().unwrap());
+                let norm = |values: Vec<f32>| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+                norm(fused.iter().zip(&composed).map(|(a, b)| a - b).collect()) / norm(composed)
+            })
+            .collect();
+        let [output, weight, residual, gate_up] = distances[..] else { unreachable!("four results") };
+        assert_eq!(residual, 0.0);
+        // The gates have 8 bits, what is made of them and the weight too: about 2⁻⁹ for each, at random.
+        assert!([output, weight, gate_up].iter().all(|distance| (1e-4..6e-3).contains(distance)), "{distances:?}");
     }
 }

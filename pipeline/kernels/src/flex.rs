@@ -2,6 +2,7 @@
 
 use burn::tensor::{Bytes, DType, Shape};
 use burn_flex::{FlexTensor, Layout};
+use half::bf16;
 
 use crate::gemm::Matrix;
 
@@ -40,5 +41,14 @@ pub(crate) fn unwritten(length: usize) -> Vec<f32> {
         return vec![f32::NAN; length];
     }
     // SAFETY: every bit pattern is an f32, and nothing is read before it is written: the poison above would show.
+    unsafe { Box::new_uninit_slice(length).assume_init() }.into_vec()
+}
+
+/// [`unwritten`], of 16-bit brain floats.
+pub(crate) fn unwritten_halves(length: usize) -> Vec<bf16> {
+    if cfg!(test) {
+        return vec![bf16::NAN; length];
+    }
+    // SAFETY: as in `unwritten`.
     unsafe { Box::new_uninit_slice(length).assume_init() }.into_vec()
 }

@@ -2,6 +2,7 @@
 //! backward pass makes them again from the saved logarithm of their sum (FlashAttention: Dao et al. 2022,
 //! arXiv:2205.14135).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use burn::backend::tensor::FloatTensor;
@@ -17,8 +18,9 @@ use crate::attention::{HeadLayout, HeadNorms};
 use crate::attention_backward::AttendBackward;
 use crate::attention_forward::Attend;
 use crate::attention_heads::{Heads, NormWeights};
-use crate::flex::{last_dimension, shaped, tensor_like, unwritten, values};
+use crate::flex::{shaped, tensor_like, unwritten, values};
 use crate::gemm::{Precision, with_kernel};
+use crate::kept::Kept;
 use crate::profile::{Direction, Operator, timed};
 
 /// Positions and rotary angles of a batch, on the host.
@@ -96,7 +98,7 @@ impl<C: CheckpointStrategy> FusedAttention for Autodiff<Flex, C> {
         let inputs = Inputs::new(projected, None, settings);
         let (output, log_sums) = forward(&inputs);
         match AttentionBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(operation) => operation.finish(Saved { inputs, output: output.clone(), log_sums }, output),
+            OpsKind::Tracked(operation) => operation.finish(Saved::new(inputs, &output, log_sums), output),
             OpsKind::UnTracked(operation) => operation.finish(output),
         }
     }
@@ -113,7 +115,7 @@ impl<C: CheckpointStrategy> FusedAttention for Autodiff<Flex, C> {
         let inputs = Inputs::new(projected, Some([query_weight, key_weight]), settings);
         let (output, log_sums) = forward(&inputs);
         match AttentionBackward.prepare::<C>([node, query_node, key_node]).compute_bound().stateful() {
-            OpsKind::Tracked(operation) => operation.finish(Saved { inputs, output: output.clone(), log_sums }, output),
+            OpsKind::Tracked(operation) => operation.finish(Saved::new(inputs, &output, log_sums), output),
             OpsKind::UnTracked(operation) => operation.finish(output),
         }
     }
@@ -121,7 +123,7 @@ impl<C: CheckpointStrategy> FusedAttention for Autodiff<Flex, C> {
 
 #[derive(Clone, Debug)]
 struct Inputs {
-    projected: FlexTensor,
+    projected: Kept,
     norm_weights: Option<[FlexTensor; 2]>,
     settings: Settings,
 }
@@ -129,14 +131,15 @@ struct Inputs {
 impl Inputs {
     fn new(projected: FlexTensor, norm_weights: Option<[FlexTensor; 2]>, settings: Settings) -> Self {
         let norm_weights = norm_weights.map(|weights| weights.map(|weight| weight.to_contiguous()));
-        Self { projected: projected.to_contiguous(), norm_weights, settings }
+        let work = || Kept::new(&projected, settings.precision);
+        Self { projected: timed(Operator::Attention, Direction::Forward, work), norm_weights, settings }
     }
 
     /// Values of a row: projected, then output.
     fn row_sizes(&self) -> (usize, usize) {
         let Settings { layout, plan, .. } = &self.settings;
         let output = plan.sequence_length * layout.num_attention_heads * layout.head_dim;
-        (plan.sequence_length * last_dimension(&self.projected), output)
+        (plan.sequence_length * self.projected.last_dimension(), output)
     }
 
     /// One task a row: each writes its own part of every output, and the sums have one order whatever the threads.
@@ -149,18 +152,21 @@ impl Inputs {
             epsilon: *epsilon,
         });
         let tables = plan.cosines.par_chunks(angles).zip(plan.sines.par_chunks(angles));
-        let rows = values(&self.projected).par_chunks(self.row_sizes().0).zip(tables);
-        rows.zip(plan.positions.par_chunks(plan.sequence_length)).map(
-            move |((projected, (cosines, sines)), positions)| Heads {
-                projected,
-                cosines,
-                sines,
-                positions,
-                layout: *layout,
-                norms,
-            },
-        )
+        let rows = tables.zip(plan.positions.par_chunks(plan.sequence_length)).enumerate();
+        rows.map(move |(row, ((cosines, sines), positions))| Heads {
+            projected: row_of(&self.projected, row, self.row_sizes().0),
+            cosines,
+            sines,
+            positions,
+            layout: *layout,
+            norms,
+        })
     }
+}
+
+/// The values of one of a batch's rows.
+fn row_of(kept: &Kept, row: usize, size: usize) -> Cow<'_, [f32]> {
+    kept.part(row * size..(row + 1) * size)
 }
 
 /// The output, and the logarithm of the sum of the scores' exponentials: `[rows, num_attention_heads, sequence_length]`.
@@ -178,7 +184,7 @@ fn attend(inputs: &Inputs) -> (FlexTensor, Arc<Vec<f32>>) {
     targets.zip(inputs.rows()).for_each(|((output, log_sums), heads)| {
         with_kernel(*precision, Attend { heads, output, log_sums });
     });
-    let mut shape = inputs.projected.layout().shape().clone();
+    let mut shape = inputs.projected.shape().clone();
     let last = shape.num_dims() - 1;
     shape[last] = layout.num_attention_heads * layout.head_dim;
     (shaped(shape, output), Arc::new(log_sums))
@@ -190,8 +196,16 @@ struct AttentionBackward;
 #[derive(Clone, Debug)]
 struct Saved {
     inputs: Inputs,
-    output: FlexTensor,
+    output: Kept,
     log_sums: Arc<Vec<f32>>,
+}
+
+impl Saved {
+    fn new(inputs: Inputs, output: &FlexTensor, log_sums: Arc<Vec<f32>>) -> Self {
+        let work = || Kept::new(output, inputs.settings.precision);
+        let output = timed(Operator::Attention, Direction::Forward, work);
+        Self { inputs, output, log_sums }
+    }
 }
 
 impl<const N: usize> Backward<Flex, N> for AttentionBackward {
@@ -214,16 +228,17 @@ fn backward(saved: &Saved, output_gradient: &FlexTensor) -> Vec<FlexTensor> {
     let inputs = &saved.inputs;
     let Settings { layout, plan, precision, .. } = &inputs.settings;
     let (projected_row, output_row) = inputs.row_sizes();
-    let mut gradient = unwritten(values(&inputs.projected).len());
-    let outputs = values(&saved.output).par_chunks(output_row).zip(values(output_gradient).par_chunks(output_row));
-    let outputs = outputs.zip(saved.log_sums.par_chunks(layout.num_attention_heads * plan.sequence_length));
-    let rows = gradient.par_chunks_mut(projected_row).zip(outputs).zip(inputs.rows());
+    let mut gradient = unwritten(inputs.projected.len());
+    let sums_row = layout.num_attention_heads * plan.sequence_length;
+    let outputs = values(output_gradient).par_chunks(output_row).zip(saved.log_sums.par_chunks(sums_row));
+    let rows = gradient.par_chunks_mut(projected_row).zip(outputs).zip(inputs.rows()).enumerate();
     let norm_gradients: Vec<[Vec<f32>; 2]> = rows
-        .map(|((gradient, ((output, output_gradient), log_sums)), heads)| {
+        .map(|(row, ((gradient, (output_gradient, log_sums)), heads))| {
+            let output = &row_of(&saved.output, row, output_row);
             with_kernel(*precision, AttendBackward { heads, output, output_gradient, log_sums, gradient })
         })
         .collect();
-    let mut gradients = vec![tensor_like(&inputs.projected, gradient)];
+    let mut gradients = vec![shaped(inputs.projected.shape().clone(), gradient)];
     for (index, weight) in inputs.norm_weights.iter().flatten().enumerate() {
         let mut sum = vec![0.0; layout.head_dim];
         for row in &norm_gradients {

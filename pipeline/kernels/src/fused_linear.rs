@@ -10,6 +10,7 @@ use burn_flex::FlexTensor;
 
 use crate::flex::{last_dimension, matrix, shaped, unwritten, values};
 use crate::gemm::{Matrix, Output, Precision, multiply, multiply_side_by_side};
+use crate::kept::Kept;
 use crate::profile::{Direction, Operator, timed};
 
 /// See [`crate::linear`].
@@ -115,7 +116,7 @@ impl<C: CheckpointStrategy> FusedLinear for Autodiff<Flex, C> {
         let output = layers.forward(Some(residual));
         let nodes = [input_node, weight_node, residual_node];
         match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(operation) => operation.finish(layers, output),
+            OpsKind::Tracked(operation) => operation.finish(layers.kept(), output),
             OpsKind::UnTracked(operation) => operation.finish(output),
         }
     }
@@ -155,13 +156,12 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
     let layers = Layers::new(input, weights, precision);
     let output = layers.forward(None);
     match LinearBackward.prepare::<C>(nodes).compute_bound().stateful() {
-        OpsKind::Tracked(operation) => operation.finish(layers, output),
+        OpsKind::Tracked(operation) => operation.finish(layers.kept(), output),
         OpsKind::UnTracked(operation) => operation.finish(output),
     }
 }
 
 /// Layers that read one input.
-#[derive(Clone, Debug)]
 pub(crate) struct Layers {
     input: FlexTensor,
     weights: Vec<FlexTensor>,
@@ -176,6 +176,12 @@ impl Layers {
 
     fn output_size(&self) -> usize {
         self.weights.iter().map(|weight| matrix(weight).rows).sum()
+    }
+
+    /// What the backward pass needs: the input rounded as the products round it.
+    fn kept(self) -> Saved {
+        let input = timed(Operator::Linear, Direction::Forward, || Kept::new(&self.input, self.precision));
+        Saved { input, weights: self.weights, precision: self.precision }
     }
 
     /// The outputs side by side, on top of `residual`.
@@ -228,26 +234,42 @@ impl Layers {
     }
 }
 
+/// [`Layers`] between the passes.
+#[derive(Clone, Debug)]
+struct Saved {
+    input: Kept,
+    weights: Vec<FlexTensor>,
+    precision: Precision,
+}
+
+impl Saved {
+    fn layers(self) -> Layers {
+        let input = timed(Operator::Linear, Direction::Backward, || self.input.tensor());
+        Layers { input, weights: self.weights, precision: self.precision }
+    }
+}
+
 #[derive(Debug)]
 struct LinearBackward;
 
 impl<const N: usize> Backward<Flex, N> for LinearBackward {
-    type State = Layers;
+    type State = Saved;
 
-    fn backward(self, ops: Ops<Layers, N>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Saved, N>, gradients: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let output_gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
         let output_matrix = matrix(&output_gradient);
-        debug_assert_eq!(last_dimension(&output_gradient), ops.state.output_size());
+        let layers = ops.state.layers();
+        debug_assert_eq!(last_dimension(&output_gradient), layers.output_size());
         let mut parents = ops.parents.into_iter();
         if let Some(input) = parents.next().flatten() {
-            let gradient = timed(Operator::Linear, Direction::Backward, || ops.state.input_gradient(output_matrix));
+            let gradient = timed(Operator::Linear, Direction::Backward, || layers.input_gradient(output_matrix));
             gradients.register::<Flex>(input.id, gradient);
         }
         let mut column = 0;
-        for (weight, parent) in ops.state.weights.iter().zip(&mut parents) {
+        for (weight, parent) in layers.weights.iter().zip(&mut parents) {
             if let Some(parent) = parent {
                 let gradient = timed(Operator::Linear, Direction::Backward, || {
-                    ops.state.weight_gradient(weight, column, output_matrix)
+                    layers.weight_gradient(weight, column, output_matrix)
                 });
                 gradients.register::<Flex>(parent.id, gradient);
             }

@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::attention::{HeadLayout, HeadNorms, Rotary, attention, causal_mask, rotary_values, split_heads};
 use crate::cached_attention::{Angles, HostCache};
+use crate::gemm::Precision;
 use crate::placement::{Implementation, implementation_on};
 
 /// Where the tokens of one forward pass stand: made once, used by all layers. Rows are aligned at their ends: row `i` starts
@@ -106,7 +107,7 @@ impl KeyValueCache {
                 let queries = rotary.rotate(queries.swap_dims(1, 2));
                 let keys = append(keys, rotary.rotate(new_keys.swap_dims(1, 2)), plan.start);
                 let values = append(values, new_values.swap_dims(1, 2), plan.start);
-                attention(queries, keys, values, mask.clone())
+                attention(queries, keys, values, mask.clone(), Precision::Fp32)
             }
             (Buffers::Device { .. }, None) => unreachable!("cache and plan are of one device"),
         }

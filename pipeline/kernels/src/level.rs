@@ -46,7 +46,7 @@ pub fn simd_levels() -> Vec<&'static str> {
 }
 
 /// Whether the processor has instructions for products of 16-bit brain floats.
-pub fn multiplies_bf16_faster() -> bool {
+pub(crate) fn multiplies_bf16_faster() -> bool {
     match level() {
         #[cfg(target_arch = "x86_64")]
         Level::Amx(_) | Level::Avx512Bf16(_) => true,

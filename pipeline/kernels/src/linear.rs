@@ -1,6 +1,6 @@
 //! The matrix product of a layer, and its bias.
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::fused_linear;
 use crate::gemm::Precision;
@@ -15,7 +15,7 @@ use crate::placement::{Implementation, implementation_for};
 pub fn linear<const D: usize>(input: Tensor<D>, weight: Tensor<2>, precision: Precision) -> Tensor<D> {
     match implementation_for(&input) {
         Implementation::Fused => fused_linear::linear(input, weight, precision),
-        Implementation::Composed => linear_composed(input, weight),
+        Implementation::Composed => linear_composed(input, weight, precision),
     }
 }
 
@@ -31,7 +31,7 @@ pub fn linears<const D: usize, const N: usize>(
     match implementation_for(&input) {
         Implementation::Fused => fused_linear::linears(input, weights.to_vec(), precision),
         Implementation::Composed => {
-            Tensor::cat(weights.map(|weight| linear_composed(input.clone(), weight)).to_vec(), D - 1)
+            Tensor::cat(weights.map(|weight| linear_composed(input.clone(), weight, precision)).to_vec(), D - 1)
         }
     }
 }
@@ -58,17 +58,25 @@ pub fn linear_add<const D: usize>(
 ) -> Tensor<D> {
     match implementation_for(&input) {
         Implementation::Fused => fused_linear::linear_add(residual, input, weight, precision),
-        Implementation::Composed => residual + linear_composed(input, weight),
+        Implementation::Composed => residual + linear_composed(input, weight, precision),
     }
 }
 
 /// [`linear`] from Burn's operations: the other devices' implementation, and the reference of the fused one.
-pub fn linear_composed<const D: usize>(input: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+pub fn linear_composed<const D: usize>(input: Tensor<D>, weight: Tensor<2>, precision: Precision) -> Tensor<D> {
     let [output_size, input_size] = weight.dims();
     let mut shape = input.dims();
     let rows = shape.iter().product::<usize>() / input_size;
     shape[D - 1] = output_size;
-    input.reshape([rows, input_size]).matmul(weight.transpose()).reshape(shape)
+    matmul(input.reshape([rows, input_size]), weight.transpose(), precision).reshape(shape)
+}
+
+/// Burn's product of what is rounded to `precision`, in 32-bit floats again.
+pub(crate) fn matmul<const D: usize>(left: Tensor<D>, right: Tensor<D>, precision: Precision) -> Tensor<D> {
+    match precision {
+        Precision::Fp32 => left.matmul(right),
+        Precision::Bf16 => left.cast(DType::BF16).matmul(right.cast(DType::BF16)).cast(DType::F32),
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use burn::tensor::activation::silu;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use crate::flex::{last_dimension, shaped, tensor_like, unwritten, values};
+use crate::flex::{shaped, unwritten, values};
+use crate::kept::Kept;
 use crate::level::vectorized;
 use crate::simd::sigmoid;
 
@@ -24,38 +25,38 @@ pub fn swiglu_composed<const D: usize>(gate_up: Tensor<D>) -> Tensor<D> {
 }
 
 /// See [`swiglu_composed`].
-pub(crate) fn activate(gate_up: &FlexTensor) -> FlexTensor {
-    let size = last_dimension(gate_up) / 2;
-    let mut output = unwritten(values(gate_up).len() / 2);
-    let rows = rows_per_task(size);
-    output.par_chunks_mut(rows * size).zip(values(gate_up).par_chunks(2 * rows * size)).for_each(
-        |(output, gate_up)| {
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (output, gate_up) in output.chunks_exact_mut(size).zip(gate_up.chunks_exact(2 * size)) {
-                        let (gates, ups) = gate_up.split_at(size);
-                        for ((output, gate), up) in output.iter_mut().zip(gates).zip(ups) {
-                            *output = gate * sigmoid(*gate) * up;
-                        }
+pub(crate) fn activate(gate_up: &Kept) -> FlexTensor {
+    let size = gate_up.last_dimension() / 2;
+    let mut output = unwritten(gate_up.len() / 2);
+    let task = rows_per_task(size) * size;
+    output.par_chunks_mut(task).enumerate().for_each(|(index, output)| {
+        let gate_up = gate_up.part(2 * index * task..2 * (index * task + output.len()));
+        vectorized(
+            #[inline(always)]
+            || {
+                for (output, gate_up) in output.chunks_exact_mut(size).zip(gate_up.chunks_exact(2 * size)) {
+                    let (gates, ups) = gate_up.split_at(size);
+                    for ((output, gate), up) in output.iter_mut().zip(gates).zip(ups) {
+                        *output = gate * sigmoid(*gate) * up;
                     }
-                },
-            )
-        },
-    );
-    let mut shape = gate_up.layout().shape().clone();
+                }
+            },
+        )
+    });
+    let mut shape = gate_up.shape().clone();
     let last = shape.num_dims() - 1;
     shape[last] = size;
     shaped(shape, output)
 }
 
 /// With `s = sigmoid(gate)`: `dgate = dy · up · s · (1 + gate · (1 - s))` and `dup = dy · gate · s`.
-pub(crate) fn activate_backward(gate_up: &FlexTensor, output_gradient: &FlexTensor) -> FlexTensor {
-    let size = last_dimension(output_gradient);
-    let mut gradient = unwritten(values(gate_up).len());
+pub(crate) fn activate_backward(gate_up: &Kept, output_gradient: &FlexTensor) -> FlexTensor {
+    let size = gate_up.last_dimension() / 2;
+    let mut gradient = unwritten(gate_up.len());
     let task = rows_per_task(size) * size;
-    let sources = values(gate_up).par_chunks(2 * task).zip(values(output_gradient).par_chunks(task));
-    gradient.par_chunks_mut(2 * task).zip(sources).for_each(|(gradient, (gate_up, upstream))| {
+    let tasks = gradient.par_chunks_mut(2 * task).zip(values(output_gradient).par_chunks(task));
+    tasks.enumerate().for_each(|(index, (gradient, upstream))| {
+        let gate_up = gate_up.part(2 * index * task..2 * index * task + gradient.len());
         vectorized(
             #[inline(always)]
             || {
@@ -66,7 +67,7 @@ pub(crate) fn activate_backward(gate_up: &FlexTensor, output_gradient: &FlexTens
             },
         )
     });
-    tensor_like(gate_up, gradient)
+    shaped(gate_up.shape().clone(), gradient)
 }
 
 #[inline(always)]
@@ -92,6 +93,7 @@ fn rows_per_task(size: usize) -> usize {
 mod tests {
     use super::*;
     use crate::drawn::drawn;
+    use crate::gemm::Precision;
 
     /// More values than a task has.
     const SHAPE: [usize; 3] = [3, 83, 142];
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn values_are_those_of_the_definition() {
         let input = drawn_flex(1, SHAPE);
-        let output = activate(&input);
+        let output = activate(&Kept::new(&input, Precision::Fp32));
         for (row, output) in values(&input).chunks(SHAPE[2]).zip(values(&output).chunks(SIZE)) {
             let (gates, ups) = row.split_at(SIZE);
             for ((gate, up), actual) in gates.iter().zip(ups).zip(output) {
@@ -123,7 +125,7 @@ mod tests {
     #[test]
     fn gradients_are_central_differences_of_the_definition() {
         let (input, upstream) = (drawn_flex(1, SHAPE), drawn_flex(3, [SHAPE[0], SHAPE[1], SIZE]));
-        let gradient = activate_backward(&input, &upstream);
+        let gradient = activate_backward(&Kept::new(&input, Precision::Fp32), &upstream);
         let silu = |gate: f64| gate * sigmoid_of(gate);
         let rows = values(&input).chunks(SHAPE[2]).zip(values(&upstream).chunks(SIZE));
         for ((input, upstream), actual) in rows.zip(values(&gradient).chunks(SHAPE[2])) {

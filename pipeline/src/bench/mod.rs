@@ -118,7 +118,9 @@ fn precision(choice: Option<PrecisionChoice>, device: &Device) -> Result<Precisi
     match choice {
         None => device::precision(None, device),
         Some(PrecisionChoice::Fp32) => Ok(Precision::Fp32),
-        Some(PrecisionChoice::Bf16) if has_fused_operators(device) => Ok(Precision::Bf16),
+        Some(PrecisionChoice::Bf16) if limbeck_kernels::multiplies(device, limbeck_kernels::Precision::Bf16) => {
+            Ok(Precision::Bf16)
+        }
         Some(PrecisionChoice::Bf16) => Err(Failure::usage(anyhow!(
             "--precision is `bf16`, must be `fp32` on this device; hint: use `fp32`, or `--device cpu`"
         ))),

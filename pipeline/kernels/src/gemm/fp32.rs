@@ -1,5 +1,6 @@
 //! Products of 32-bit floats, or of such that were rounded to 16-bit ones where no instruction takes these.
 
+use half::bf16;
 use pulp::bytemuck;
 use pulp::{Simd, WithSimd};
 
@@ -38,10 +39,16 @@ impl Fp32 {
 
 /// The nearest 16-bit brain float, ties to even. NaN stays NaN.
 #[inline(always)]
-pub(super) fn rounded(value: f32) -> f32 {
+pub(crate) fn rounded_half(value: f32) -> bf16 {
     let bits = value.to_bits();
-    let nearest = f32::from_bits(bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000);
-    if value.is_nan() { value } else { nearest }
+    let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    bf16::from_bits((if value.is_nan() { bits | 0x0040_0000 } else { nearest } >> 16) as u16)
+}
+
+/// [`rounded_half`] in 32 bits.
+#[inline(always)]
+pub(super) fn rounded(value: f32) -> f32 {
+    f32::from_bits(u32::from(rounded_half(value).to_bits()) << 16)
 }
 
 impl Kernel for Fp32 {

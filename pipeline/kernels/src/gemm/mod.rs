@@ -20,7 +20,7 @@ mod pack;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::available as amx_available;
 pub(crate) use few_rows::each_row;
-pub(crate) use fp32::multiply_add;
+pub(crate) use fp32::{multiply_add, rounded_half};
 pub(crate) use matrix::Matrix;
 
 use rayon::prelude::*;

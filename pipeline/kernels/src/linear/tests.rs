@@ -39,8 +39,8 @@ fn gradients(fused: bool, precision: Precision) -> Vec<burn::tensor::TensorData>
         let inner = linears(input.clone(), weights.clone(), precision);
         linear_add(input.clone(), inner, back.clone(), precision)
     } else {
-        let inner = weights.clone().map(|weight| linear_composed(input.clone(), weight));
-        input.clone() + linear_composed(Tensor::cat(inner.to_vec(), 2), back.clone())
+        let inner = weights.clone().map(|weight| linear_composed(input.clone(), weight, precision));
+        input.clone() + linear_composed(Tensor::cat(inner.to_vec(), 2), back.clone(), precision)
     };
     let upstream = drawn(6, [SIZES[0], SIZES[1], SIZES[2]], -1.0..1.0).autodiff();
     let gradients = (output.clone() * upstream).sum().backward();
@@ -59,14 +59,17 @@ fn values_and_gradients_are_those_of_the_composed_layers() {
 
 #[test]
 fn rounded_inputs_stay_within_their_precision() {
-    for (fused, composed) in gradients(true, Precision::Bf16).iter().zip(gradients(false, Precision::Fp32)) {
+    let exact = gradients(false, Precision::Fp32);
+    let rounded = [(true, 6e-3), (false, 9e-3)].map(|(fused, most)| (gradients(fused, Precision::Bf16), most));
+    let pairs = rounded.iter().flat_map(|(results, most)| results.iter().zip(&exact).zip(std::iter::repeat(*most)));
+    for ((fused, composed), most) in pairs {
         let values = |data: &burn::tensor::TensorData| data.clone().try_to_vec::<f32>().unwrap();
-        let (fused, composed) = (values(fused), values(&composed));
+        let (fused, composed) = (values(fused), values(composed));
         let norm =
             |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
         let distance = norm(&mut fused.iter().zip(&composed).map(|(a, b)| a - b)) / norm(&mut composed.iter().copied());
-        // Two inputs with 8 bits each, twice: about 2⁻⁹ · √2 · √2 for random roundings.
-        assert!(distance > 1e-4 && distance < 6e-3, "{distance}");
+        // Two inputs with 8 bits each, twice: about 2⁻⁹ · √2 · √2 for random roundings. Burn's products are rounded too.
+        assert!(distance > 1e-4 && distance < most, "{distance}");
     }
 }
 
