@@ -58,7 +58,7 @@ impl<'a> From<&'a Transformer> for Learner<'a> {
 }
 
 /// The loss of a batch, summed over its target tokens: in nats, but for what an alignment adds.
-pub trait Objective {
+pub trait Objective: Sync {
     /// The loss of `learner`.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! The training loop.
 
 use std::path::PathBuf;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use limbeck_checkpoint::{ManifestHeader, RunDirectory};
-use limbeck_config::TrainingConfig;
+use limbeck_config::{OnPolicySection, TrainingConfig};
 use limbeck_data::{Batch, Mixture, Tokenizer};
 
 use crate::checkpoint::write_step;
@@ -39,6 +40,33 @@ pub struct Run<'a> {
     pub stop: &'a dyn Fn() -> bool,
 }
 
+/// What reads the data, while the step before computes.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    config: &'a TrainingConfig,
+    objective: &'a dyn Objective,
+    own_samples: Option<&'a OnPolicySection>,
+    train: &'a Mixture,
+}
+
+impl Reader<'_> {
+    /// The step's rows of the data.
+    fn rows(self, step: u64) -> Batch {
+        let rows = self.config.rows_per_step();
+        self.train.batch((step - 1) * rows as u64, rows)
+    }
+
+    /// The step's rows, of which the objective is told where it will learn from them.
+    fn announced_rows(self, step: u64) -> Batch {
+        let batch = self.rows(step);
+        if self.own_samples.is_none_or(|section| !section.is_due(step)) {
+            let micro_batches = batch.micro_batches(self.config.micro_batch_size());
+            micro_batches.iter().for_each(|micro_batch| self.objective.announce(micro_batch));
+        }
+        batch
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ending {
@@ -67,13 +95,18 @@ impl Run<'_> {
         let mut next = None;
         for step in done + 1..=max_steps {
             let started = Instant::now();
-            let rows_of_step = next.take().unwrap_or_else(|| self.rows(step));
+            let rows_of_step = next.take().unwrap_or_else(|| self.reader().rows(step));
             let Lesson { objective, batch, sampled } = self.lesson(&trainer, rows_of_step, step)?;
             let micro_batches = batch.micro_batches(config.micro_batch_size());
-            next = (step < max_steps).then(|| self.announced_rows(step + 1));
             let factor = learning_rate(&config.schedule, step - 1, max_steps);
+            let reader = self.reader();
+            let (stepped, read) = std::thread::scope(|scope| {
+                let reading = (step < max_steps).then(|| scope.spawn(move || reader.announced_rows(step + 1)));
+                (trainer.step(objective, &micro_batches, step, factor), reading.map(ScopedJoinHandle::join))
+            });
+            next = read.transpose().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             let report;
-            (trainer, report) = trainer.step(objective, &micro_batches, step, factor)?;
+            (trainer, report) = stepped?;
             clock.add(started.elapsed(), config.train.tokens_per_step, sampled);
             let stopping = (self.stop)() || progress.stop_requested();
             let last = step == max_steps;
@@ -103,20 +136,9 @@ impl Run<'_> {
         Ok((trainer, if step == max_steps { Ending::Complete(path) } else { Ending::Interrupted(path) }))
     }
 
-    /// The step's rows of the data.
-    fn rows(&self, step: u64) -> Batch {
-        let rows = self.config.rows_per_step();
-        self.train.batch((step - 1) * rows as u64, rows)
-    }
-
-    /// The rows of the step that comes next, of which the objective is told where it will learn from them.
-    fn announced_rows(&self, step: u64) -> Batch {
-        let batch = self.rows(step);
-        if self.on_policy.is_none_or(|on_policy| !on_policy.section.is_due(step)) {
-            let micro_batches = batch.micro_batches(self.config.micro_batch_size());
-            micro_batches.iter().for_each(|micro_batch| self.objective.announce(micro_batch));
-        }
-        batch
+    fn reader(&self) -> Reader<'_> {
+        let own_samples = self.on_policy.map(|on_policy| &on_policy.section);
+        Reader { config: self.config, objective: self.objective, own_samples, train: self.train }
     }
 
     /// The step's rows, or what the student makes of them.
