@@ -86,7 +86,7 @@ impl<C: CheckpointStrategy> FusedFeedForward for Autodiff<Flex, C> {
         let output = saved.layers().forward(Some(residual));
         let nodes = [gate_up_node, weight_node, residual_node];
         match FeedForwardBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(operation) => operation.finish(saved, output),
+            OpsKind::Tracked(operation) => operation.finish(saved.rounded(), output),
             OpsKind::UnTracked(operation) => operation.finish(output),
         }
     }
@@ -101,8 +101,13 @@ struct Saved {
 
 impl Saved {
     fn new(gate_up: &FlexTensor, weight: FlexTensor, precision: Precision) -> Self {
-        let gate_up = timed(Operator::SwiGlu, Direction::Forward, || Kept::new(gate_up, precision));
-        Self { gate_up, weight, precision }
+        Self { gate_up: Kept::new(gate_up), weight, precision }
+    }
+
+    /// What the backward pass starts from.
+    fn rounded(self) -> Self {
+        let gate_up = timed(Operator::SwiGlu, Direction::Forward, || self.gate_up.rounded(self.precision));
+        Self { gate_up, ..self }
     }
 
     /// The projection, with the activation computed for it.

@@ -131,8 +131,7 @@ struct Inputs {
 impl Inputs {
     fn new(projected: FlexTensor, norm_weights: Option<[FlexTensor; 2]>, settings: Settings) -> Self {
         let norm_weights = norm_weights.map(|weights| weights.map(|weight| weight.to_contiguous()));
-        let work = || Kept::new(&projected, settings.precision);
-        Self { projected: timed(Operator::Attention, Direction::Forward, work), norm_weights, settings }
+        Self { projected: Kept::new(&projected), norm_weights, settings }
     }
 
     /// Values of a row: projected, then output.
@@ -202,9 +201,11 @@ struct Saved {
 
 impl Saved {
     fn new(inputs: Inputs, output: &FlexTensor, log_sums: Arc<Vec<f32>>) -> Self {
-        let work = || Kept::new(output, inputs.settings.precision);
-        let output = timed(Operator::Attention, Direction::Forward, work);
-        Self { inputs, output, log_sums }
+        let precision = inputs.settings.precision;
+        timed(Operator::Attention, Direction::Forward, || {
+            let inputs = Inputs { projected: inputs.projected.rounded(precision), ..inputs };
+            Self { inputs, output: Kept::new(output).rounded(precision), log_sums }
+        })
     }
 }
 

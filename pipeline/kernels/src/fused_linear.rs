@@ -180,7 +180,7 @@ impl Layers {
 
     /// What the backward pass needs: the input rounded as the products round it.
     fn kept(self) -> Saved {
-        let input = timed(Operator::Linear, Direction::Forward, || Kept::new(&self.input, self.precision));
+        let input = timed(Operator::Linear, Direction::Forward, || Kept::new(&self.input).rounded(self.precision));
         Saved { input, weights: self.weights, precision: self.precision }
     }
 

@@ -16,7 +16,7 @@ use crate::level::vectorized;
 /// Values that a task rounds.
 const VALUES_PER_TASK: usize = 1 << 14;
 
-/// A contiguous tensor, rounded once to a precision.
+/// A contiguous tensor.
 #[derive(Clone, Debug)]
 pub(crate) enum Kept {
     /// As it was, shared.
@@ -26,11 +26,17 @@ pub(crate) enum Kept {
 }
 
 impl Kept {
-    pub(crate) fn new(tensor: &FlexTensor, precision: Precision) -> Self {
-        let tensor = tensor.to_contiguous();
-        match precision {
-            Precision::Fp32 => Self::Fp32(tensor),
-            Precision::Bf16 => Self::Bf16(tensor.layout().shape().clone(), Arc::new(rounded(values(&tensor)))),
+    /// Nothing rounded yet.
+    pub(crate) fn new(tensor: &FlexTensor) -> Self {
+        Self::Fp32(tensor.to_contiguous())
+    }
+
+    pub(crate) fn rounded(self, precision: Precision) -> Self {
+        match (self, precision) {
+            (Self::Fp32(tensor), Precision::Bf16) => {
+                Self::Bf16(tensor.layout().shape().clone(), Arc::new(rounded(values(&tensor))))
+            }
+            (kept, _) => kept,
         }
     }
 
@@ -110,14 +116,14 @@ mod tests {
             (0..40_000u32).map(|i| f32::from_bits(i.wrapping_mul(2_654_435_761))).filter(|value| !value.is_nan());
         let all: Vec<f32> = special.into_iter().chain(drawn).collect();
         let tensor = shaped([all.len()].into(), all.clone());
-        let kept = Kept::new(&tensor, Precision::Bf16);
+        let kept = Kept::new(&tensor).rounded(Precision::Bf16);
         let expected: Vec<u32> = all.iter().map(|value| bf16::from_f32(*value).to_f32().to_bits()).collect();
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(values(&kept.tensor())), expected);
         assert_eq!(bits(&kept.part(5..77)), expected[5..77]);
-        let again = Kept::new(&kept.tensor(), Precision::Bf16).tensor();
+        let again = Kept::new(&kept.tensor()).rounded(Precision::Bf16).tensor();
         assert_eq!(bits(values(&again)), expected);
-        let unchanged = Kept::new(&tensor, Precision::Fp32);
+        let unchanged = Kept::new(&tensor).rounded(Precision::Fp32);
         assert_eq!(bits(values(&unchanged.tensor())), bits(&all));
         assert_eq!((unchanged.len(), kept.len(), kept.last_dimension()), (all.len(), all.len(), all.len()));
     }
@@ -126,6 +132,6 @@ mod tests {
     fn what_is_not_a_number_stays_none() {
         // Its only set bit of the fraction is one that 16 bits do not have.
         let tensor = shaped([2].into(), vec![f32::from_bits(0x7f80_0001), f32::NAN]);
-        assert!(values(&Kept::new(&tensor, Precision::Bf16).tensor()).iter().all(|value| value.is_nan()));
+        assert!(values(&Kept::new(&tensor).rounded(Precision::Bf16).tensor()).iter().all(|value| value.is_nan()));
     }
 }

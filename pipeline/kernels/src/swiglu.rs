@@ -93,7 +93,6 @@ fn rows_per_task(size: usize) -> usize {
 mod tests {
     use super::*;
     use crate::drawn::drawn;
-    use crate::gemm::Precision;
 
     /// More values than a task has.
     const SHAPE: [usize; 3] = [3, 83, 142];
@@ -111,7 +110,7 @@ mod tests {
     #[test]
     fn values_are_those_of_the_definition() {
         let input = drawn_flex(1, SHAPE);
-        let output = activate(&Kept::new(&input, Precision::Fp32));
+        let output = activate(&Kept::new(&input));
         for (row, output) in values(&input).chunks(SHAPE[2]).zip(values(&output).chunks(SIZE)) {
             let (gates, ups) = row.split_at(SIZE);
             for ((gate, up), actual) in gates.iter().zip(ups).zip(output) {
@@ -125,7 +124,7 @@ mod tests {
     #[test]
     fn gradients_are_central_differences_of_the_definition() {
         let (input, upstream) = (drawn_flex(1, SHAPE), drawn_flex(3, [SHAPE[0], SHAPE[1], SIZE]));
-        let gradient = activate_backward(&Kept::new(&input, Precision::Fp32), &upstream);
+        let gradient = activate_backward(&Kept::new(&input), &upstream);
         let silu = |gate: f64| gate * sigmoid_of(gate);
         let rows = values(&input).chunks(SHAPE[2]).zip(values(&upstream).chunks(SIZE));
         for ((input, upstream), actual) in rows.zip(values(&gradient).chunks(SHAPE[2])) {
