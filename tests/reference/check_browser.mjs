@@ -33,8 +33,16 @@ if (expectedPath === undefined) {
 }
 const expected = JSON.parse(readFileSync(expectedPath, "utf-8"));
 
+// Not those that the model continues with half a character: the client ends where it should say such a token.
+const compared = expected.prompt_texts.map((_, index) => index).filter((index) => !expected.greedy_texts[index].includes("\ufffd"));
+if (2 * compared.length < expected.prompt_texts.length) {
+  console.error("most of the prompts are continued with half a character");
+  process.exit(2);
+}
+
 // Up to the end token, or as many as ours has.
-const prompts = expected.prompt_texts.map((prompt, index) => {
+const prompts = compared.map((index) => {
+  const prompt = expected.prompt_texts[index];
   const end = expected.greedy[index].findIndex((id) => expected.end_ids.includes(id));
   const max_tokens = end < 0 ? expected.greedy[index].length : end + 1;
   return { prompt, max_tokens, logprobs: LISTED };
@@ -101,9 +109,11 @@ if (answers.length !== prompts.length || answers.some(({ log_probs }) => log_pro
   process.exit(2);
 }
 console.log(agent);
+console.log(`${compared.length} of ${expected.prompt_texts.length} prompts`);
 let [shared, written] = [0, 0];
 const divergences = [];
-for (const [index, { text, log_probs }] of answers.entries()) {
+for (const [answer, { text, log_probs }] of answers.entries()) {
+  const index = compared[answer];
   const ours = expected.greedy_texts[index];
   console.log(`${JSON.stringify(expected.prompt_texts[index])} -> ${JSON.stringify(text)}`);
   let parted = 0;
