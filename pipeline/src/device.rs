@@ -96,7 +96,10 @@ fn automatic() -> Device {
 
 enum Candidate {
     Found(Device),
-    #[cfg_attr(not(feature = "wgpu"), expect(dead_code, reason = "a build without GPUs has nothing to miss"))]
+    #[cfg_attr(
+        not(any(feature = "wgpu", feature = "cuda")),
+        expect(dead_code, reason = "a build without GPUs has nothing to miss")
+    )]
     Missing,
     NotBuilt,
 }
