@@ -22,7 +22,16 @@ pub struct RunDirectory {
     path: PathBuf,
     keep: usize,
     /// Holds the operating system's lock.
-    _lock: File,
+    pub(crate) lock: File,
+}
+
+impl Drop for RunDirectory {
+    /// Closing the file would not do: a child that is being started holds a copy of every open file until it is another
+    /// program, and the lock with it.
+    fn drop(&mut self) {
+        // A process that ends gives its locks up, so nothing is lost where this fails.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl RunDirectory {
@@ -133,7 +142,7 @@ impl RunDirectory {
         lock.set_len(0)
             .and_then(|()| writeln!(lock, "{}", std::process::id()))
             .map_err(CheckpointError::io("write", &file))?;
-        Ok(Self { path: path.to_owned(), keep: 2, _lock: lock })
+        Ok(Self { path: path.to_owned(), keep: 2, lock })
     }
 
     /// What tells that there is a run here.

@@ -108,6 +108,19 @@ fn kill_while_a_step_is_replaced_leaves_the_old_or_the_new() -> Result<(), Box<d
 }
 
 #[test]
+fn a_child_that_is_being_started_does_not_keep_the_lock() -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let run = RunDirectory::create(directory.path())?;
+    // What a child has of ours between its fork and its program.
+    let copy = run.lock.try_clone()?;
+    assert!(matches!(RunDirectory::resume(directory.path()), Err(CheckpointError::Locked { .. })));
+    drop(run);
+    RunDirectory::resume(directory.path())?;
+    drop(copy);
+    Ok(())
+}
+
+#[test]
 fn a_second_process_is_refused_until_the_first_is_dead() -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     run_of(directory.path(), &[100])?;
