@@ -1,5 +1,6 @@
 //! The decoder, the loss, the gradients and the optimizer against transformers and PyTorch.
 
+use limbeck_kernels::{Precision, multiplies};
 use limbeck_model::{Generation, HostTensor, NamedTensors, Sampling, generate, parameters};
 use limbeck_train::{AdamW, NextToken, StepGradients, Trainer};
 
@@ -86,6 +87,43 @@ fn ten_steps_are_those_of_pytorch_adamw() -> anyhow::Result<()> {
         assert!(distance < tolerance.weights, "{}: {name} {distance}", place.name);
         Ok(())
     })
+}
+
+/// The precisions of 16 bits, on the devices that multiply them: brain floats are off by no more than twice what PyTorch's
+/// are (`bfloat16_differs_by`: roundings at random, in other places), IEEE 754's, with three bits more, by a quarter of that.
+#[test]
+fn sixteen_bit_products_stay_as_near_as_pytorchs_own() -> anyhow::Result<()> {
+    let mut compared = 0;
+    for place in places()? {
+        for (precision, times) in [(Precision::Bf16, 2.0), (Precision::Fp16, 0.5)] {
+            if !multiplies(&place.device, precision) {
+                continue;
+            }
+            for fixture in fixtures()? {
+                let (case, theirs) = (format!("{}, {precision:?}", place.name), &fixture.facts.bfloat16_differs_by);
+                let mut trainer = trainer(&fixture, &place)?;
+                trainer.model = trainer.model.with_precision(precision);
+                let gradients = trainer.gradients(&NextToken, &[fixture.batch()])?;
+                let mut of_mean = named(&trainer.model, &gradients.model);
+                for tensor in of_mean.values_mut() {
+                    tensor.values.iter_mut().for_each(|value| *value /= gradients.multiple);
+                }
+                let (name, distance) = farthest(&of_mean, &fixture.group("gradient"));
+                assert!(distance < times * theirs.gradient_relative_l2, "{case}: {name} {distance}");
+                // The control: something was rounded.
+                assert!(distance > 1e-3, "{case}: {name} {distance}");
+                for (i, loss) in fixture.facts.losses.iter().enumerate() {
+                    let report;
+                    (trainer, report) = trainer.step(&NextToken, &[fixture.batch()], i as u64 + 1, 1.0)?;
+                    let distance = (f64::from(report.loss_nats) - loss).abs();
+                    assert!(distance < times * theirs.adamw_losses_max_abs, "{case}, step {}: {distance}", i + 1);
+                }
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 3, "{compared} comparisons: the processor multiplies brain floats in every build");
+    Ok(())
 }
 
 #[test]

@@ -46,7 +46,14 @@ fn the_precision_that_was_chosen_is_said_and_written() -> anyhow::Result<()> {
     let sandbox = Sandbox::prepared()?;
     let named = sandbox.stage("pretrain", &["--check", "--set", "train.precision=bf16"])?;
     named.says(&["precision: bf16 (train.precision)"])?;
-    sandbox.stage("pretrain", &["--check"])?.says(&["precision: ", "(the faster one of this device)"])
+    sandbox.stage("pretrain", &["--check"])?.says(&["precision: ", "(the fastest of this device)"])
+}
+
+#[test]
+fn a_precision_that_the_device_lacks_is_refused_with_those_that_it_has() -> anyhow::Result<()> {
+    let sandbox = Sandbox::prepared()?;
+    let refused = sandbox.stage("pretrain", &["--set", "train.precision=fp16"])?;
+    refused.refused(2, &["train.precision is `fp16`, must be `fp32` or `bf16` on this device; hint: leave it out"])
 }
 
 #[test]

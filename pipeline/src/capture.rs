@@ -27,7 +27,7 @@ pub fn run(args: &TrainingArgs, shard: Shard) -> Result<Completion, Failure> {
         load_training(TrainingStage::Distill, &args.config.config, &args.config.set).map_err(Failure::usage)?;
     let (from, directory) = paths(&config)?;
     let device = device::open(args.device)?;
-    let precision = device::precision(config.train.precision, &device)?;
+    let precision = device::precision("train.precision", config.train.precision, &device)?;
     config.train.precision = Some(precision);
     let tokenizer = tokenizer(&config)?;
     let teacher = teacher::model(&config, &from, &tokenizer, &device)?;

@@ -25,28 +25,37 @@ pub enum DeviceChoice {
     Cuda,
 }
 
-/// The arithmetic of a training on `device`: what the config says, else what the device does best. Says which on stderr.
+/// The arithmetic of a training on `device`: what `key` says, else what the device does best. Says which on stderr.
 ///
 /// # Errors
-/// If the device does not have what the config says.
-pub fn precision(named: Option<Precision>, device: &Device) -> Result<Precision, Failure> {
-    if named.is_some_and(|named| !limbeck_kernels::multiplies(device, of_products(named))) {
+/// If the device does not have what `key` says.
+pub fn precision(key: &str, named: Option<Precision>, device: &Device) -> Result<Precision, Failure> {
+    let has = |precision: &Precision| limbeck_kernels::multiplies(device, of_products(*precision));
+    if let Some(named) = named.filter(|named| !has(named)) {
+        let names: Vec<_> =
+            PRECISIONS.into_iter().filter(has).map(|precision| format!("`{}`", precision.name())).collect();
         return Err(Failure::usage(anyhow::anyhow!(
-            "train.precision is `bf16`, must be `fp32` on this device; hint: use `fp32`, or `--device cpu`"
+            "{key} is `{}`, must be {} on this device; hint: leave it out, and the device chooses",
+            named.name(),
+            names.join(" or ")
         )));
     }
-    let faster = limbeck_kernels::multiplies_bf16_faster(device);
-    let precision = named.unwrap_or(if faster { Precision::Bf16 } else { Precision::Fp32 });
+    let fastest = limbeck_kernels::fastest_precision(device);
+    let fastest = PRECISIONS.into_iter().find(|precision| of_products(*precision) == fastest);
+    let precision = named.or(fastest).unwrap_or(Precision::Fp32);
     let name = precision.name();
-    say!("precision: {name} ({})", if named.is_some() { "train.precision" } else { "the faster one of this device" });
+    say!("precision: {name} ({})", if named.is_some() { key } else { "the fastest of this device" });
     Ok(precision)
 }
+
+const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Bf16, Precision::Fp16];
 
 /// The precision of the products of such a training.
 pub fn of_products(precision: Precision) -> limbeck_kernels::Precision {
     match precision {
         Precision::Fp32 => limbeck_kernels::Precision::Fp32,
         Precision::Bf16 => limbeck_kernels::Precision::Bf16,
+        Precision::Fp16 => limbeck_kernels::Precision::Fp16,
     }
 }
 

@@ -79,7 +79,7 @@ pub fn run(stage: &Stage, args: &TrainingArgs) -> Result<Completion, Failure> {
     let out = args.out.clone().unwrap_or_else(|| run_directory(&config.run.name, stage.kind.directory()));
     let directory = if args.check { None } else { Some(open_directory(&out, args, &config)?) };
     let device = device::open(args.device)?;
-    let precision = device::precision(config.train.precision, &device)?;
+    let precision = device::precision("train.precision", config.train.precision, &device)?;
     config.train.precision = Some(precision);
     let mut start = start(&config, &device)?;
     let fake_quant = fake_quant::checked(config.train.fake_quant, &start.model, &device)?;

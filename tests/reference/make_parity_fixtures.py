@@ -231,11 +231,16 @@ def relative(difference, reference):
     return max(((difference[key] - value).norm() / value.norm()).item() for key, value in reference.items())
 
 
-def single_precision(name, weights, batch, reference):
-    """How far the same code in float32, unpatched, is from the reference: a floor for any tolerance."""
+def single_precision(name, weights, batch, reference, bfloat16):
+    """How far the same code in float32, unpatched, is from the reference: a floor for any tolerance.
+
+    With bfloat16, of products whose factors are rounded to it, as PyTorch trains at that precision.
+    """
     inputs, targets, mask = batch
-    loss, logits, grads = gradients(build(name, weights, torch.float32), (inputs, targets, mask.to(torch.float32)))
-    losses, _, trained = train(build(name, weights, torch.float32), (inputs, targets, mask.to(torch.float32)))
+    # Its cache would keep the rounded weights of the first step for all ten.
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16, cache_enabled=False):
+        loss, logits, grads = gradients(build(name, weights, torch.float32), (inputs, targets, mask.to(torch.float32)))
+        losses, _, trained = train(build(name, weights, torch.float32), (inputs, targets, mask.to(torch.float32)))
     return {
         "logits_max_abs": (logits - reference["logits"]).abs().max().item(),
         "loss_abs": abs(loss - reference["loss"]),
@@ -281,7 +286,8 @@ def fixture(name, seed):
         "losses": losses,
         "grad_norms": norms,
         "greedy": continuation,
-        "float32_differs_by": single_precision(name, weights, batch, reference),
+        "float32_differs_by": single_precision(name, weights, batch, reference, bfloat16=False),
+        "bfloat16_differs_by": single_precision(name, weights, batch, reference, bfloat16=True),
         "swapped_halves_differ_by": (swapped - logits).abs().max().item(),
         "packing_without_document_mask_differs_by": merely_causal,
     }

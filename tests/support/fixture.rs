@@ -30,6 +30,16 @@ pub(crate) struct Facts {
     pub(crate) losses: Vec<f64>,
     pub(crate) grad_norms: Vec<f64>,
     pub(crate) greedy: Greedy,
+    pub(crate) bfloat16_differs_by: Distances,
+}
+
+/// How far PyTorch's own products of brain floats are from the reference.
+#[derive(Deserialize)]
+pub(crate) struct Distances {
+    /// The largest over the tensors.
+    pub(crate) gradient_relative_l2: f64,
+    /// Of ten steps.
+    pub(crate) adamw_losses_max_abs: f64,
 }
 
 /// A continuation by the most probable token.

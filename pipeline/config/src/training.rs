@@ -22,6 +22,8 @@ pub enum Precision {
     Fp32,
     /// Inputs of matrix products rounded to 16-bit brain floats; weights, sums and everything else stay 32-bit.
     Bf16,
+    /// The same with 16-bit floats of IEEE 754, for GPUs that multiply no brain floats.
+    Fp16,
 }
 
 impl Precision {
@@ -30,6 +32,7 @@ impl Precision {
         match self {
             Self::Fp32 => "fp32",
             Self::Bf16 => "bf16",
+            Self::Fp16 => "fp16",
         }
     }
 }
@@ -63,7 +66,7 @@ pub struct TrainSection {
     /// What the backward pass computes again, to take less memory. Does not change what is learned.
     #[serde(default)]
     pub recompute: Recompute,
-    /// Arithmetic; default: `bf16` where the device multiplies it faster, else `fp32`.
+    /// Arithmetic; default: `bf16` where the device multiplies it faster, else `fp16` where it does that, else `fp32`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
     /// Trains on the number grid of an export; default: on 32-bit weights.

@@ -3,6 +3,7 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
+use burn_autodiff::NodeId;
 use burn_autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
@@ -218,6 +219,25 @@ impl Layers {
         shaped(self.input.layout().shape().clone(), gradient)
     }
 
+    /// The gradient of every weight that has a node. Takes one node a weight.
+    pub(crate) fn register_weight_gradients(
+        &self,
+        output_gradient: Matrix<'_>,
+        nodes: &mut impl Iterator<Item = Option<NodeId>>,
+        gradients: &mut Gradients,
+    ) {
+        let mut column = 0;
+        for (weight, node) in self.weights.iter().zip(nodes) {
+            if let Some(node) = node {
+                let gradient = timed(Operator::Linear, Direction::Backward, || {
+                    self.weight_gradient(weight, column, output_gradient)
+                });
+                gradients.register::<Flex>(node, gradient);
+            }
+            column += matrix(weight).rows;
+        }
+    }
+
     /// `dyᵀ · input` of the layer whose outputs start at `column`.
     pub(crate) fn weight_gradient(
         &self,
@@ -260,23 +280,14 @@ impl<const N: usize> Backward<Flex, N> for LinearBackward {
         let output_matrix = matrix(&output_gradient);
         let layers = ops.state.layers();
         debug_assert_eq!(last_dimension(&output_gradient), layers.output_size());
-        let mut parents = ops.parents.into_iter();
+        let mut parents = ops.parents.into_iter().map(|node| node.map(|node| node.id));
         if let Some(input) = parents.next().flatten() {
             let gradient = timed(Operator::Linear, Direction::Backward, || layers.input_gradient(output_matrix));
-            gradients.register::<Flex>(input.id, gradient);
+            gradients.register::<Flex>(input, gradient);
         }
-        let mut column = 0;
-        for (weight, parent) in layers.weights.iter().zip(&mut parents) {
-            if let Some(parent) = parent {
-                let gradient = timed(Operator::Linear, Direction::Backward, || {
-                    layers.weight_gradient(weight, column, output_matrix)
-                });
-                gradients.register::<Flex>(parent.id, gradient);
-            }
-            column += matrix(weight).rows;
-        }
+        layers.register_weight_gradients(output_matrix, &mut parents, gradients);
         if let Some(residual) = parents.next().flatten() {
-            gradients.register::<Flex>(residual.id, output_gradient.clone());
+            gradients.register::<Flex>(residual, output_gradient.clone());
         }
     }
 }

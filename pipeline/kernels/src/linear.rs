@@ -2,9 +2,10 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::fused_linear;
 use crate::gemm::Precision;
 use crate::placement::{Implementation, implementation_for};
+use crate::rms_norm::rms_norm_composed;
+use crate::{fused_linear, fused_normed_linear};
 
 /// `input · weightᵀ`.
 ///
@@ -30,10 +31,39 @@ pub fn linears<const D: usize, const N: usize>(
 ) -> Tensor<D> {
     match implementation_for(&input) {
         Implementation::Fused => fused_linear::linears(input, weights.to_vec(), precision),
+        Implementation::Composed => linears_composed(input, weights, precision),
+    }
+}
+
+/// [`linears`] of a norm's output, see [`rms_norm`](crate::rms_norm).
+///
+/// # Shapes
+/// - `input`: `[.., input_size]`
+/// - `norm_weight`: `[input_size]`
+/// - output: `[.., Σ output_size]`
+pub fn normed_linears<const D: usize, const N: usize>(
+    input: Tensor<D>,
+    norm_weight: Tensor<1>,
+    epsilon: f32,
+    weights: [Tensor<2>; N],
+    precision: Precision,
+) -> Tensor<D> {
+    match implementation_for(&input) {
+        Implementation::Fused => {
+            fused_normed_linear::normed_linears(input, norm_weight, epsilon, weights.to_vec(), precision)
+        }
         Implementation::Composed => {
-            Tensor::cat(weights.map(|weight| linear_composed(input.clone(), weight, precision)).to_vec(), D - 1)
+            linears_composed(rms_norm_composed(input, norm_weight, epsilon), weights, precision)
         }
     }
+}
+
+fn linears_composed<const D: usize, const N: usize>(
+    input: Tensor<D>,
+    weights: [Tensor<2>; N],
+    precision: Precision,
+) -> Tensor<D> {
+    Tensor::cat(weights.map(|weight| linear_composed(input.clone(), weight, precision)).to_vec(), D - 1)
 }
 
 /// A layer's output with its bias, which is of the same 32-bit floats whatever the precision of the product.
@@ -73,10 +103,12 @@ pub fn linear_composed<const D: usize>(input: Tensor<D>, weight: Tensor<2>, prec
 
 /// Burn's product of what is rounded to `precision`, in 32-bit floats again.
 pub(crate) fn matmul<const D: usize>(left: Tensor<D>, right: Tensor<D>, precision: Precision) -> Tensor<D> {
-    match precision {
-        Precision::Fp32 => left.matmul(right),
-        Precision::Bf16 => left.cast(DType::BF16).matmul(right.cast(DType::BF16)).cast(DType::F32),
-    }
+    let dtype = match precision {
+        Precision::Fp32 => return left.matmul(right),
+        Precision::Bf16 => DType::BF16,
+        Precision::Fp16 => DType::F16,
+    };
+    left.cast(dtype).matmul(right.cast(dtype)).cast(DType::F32)
 }
 
 #[cfg(test)]

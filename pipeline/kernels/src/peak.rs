@@ -38,7 +38,7 @@ pub fn measured_peak(precision: Precision) -> Peak {
     let flops_per_s = (0..ATTEMPTS).map(|_| {
         let started = Instant::now();
         let flops = rayon::broadcast(|_| match precision {
-            Precision::Fp32 => Arch::new().dispatch(Fp32Chains),
+            Precision::Fp32 | Precision::Fp16 => Arch::new().dispatch(Fp32Chains),
             Precision::Bf16 => with_kernel(precision, Tiles { repetitions: TILES }),
         });
         let flops: usize = flops.iter().sum();

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use limbeck_config::{Architecture, ModelConfig};
 use limbeck_kernels::{
-    AttentionPlan, HeadLayout, HeadNorms, Precision, add_bias, int8_rounded, linear_add, linears, rotary_attention,
-    swiglu_composed, swiglu_linear_add,
+    AttentionPlan, HeadLayout, HeadNorms, Precision, add_bias, int8_rounded, linear_add, linears, normed_linears,
+    rotary_attention, swiglu_composed, swiglu_linear_add,
 };
 
 use crate::forward::{TracedBlock, TracedNorm};
@@ -54,13 +54,13 @@ impl Attention {
     }
 
     /// `residual` plus attention over `input`, every token of the batch at once: `[rows, tokens, hidden_size]`.
-    fn forward(&self, residual: Tensor<3>, input: Tensor<3>, pass: &Pass) -> Tensor<3> {
+    fn forward(&self, residual: Tensor<3>, input: Input<'_>, pass: &Pass) -> Tensor<3> {
         let arithmetic = Arithmetic::from(pass);
         linear_add(residual, arithmetic.input(self.attended(input, pass)), self.o_proj.weight.val(), pass.precision)
     }
 
     /// What the heads give to `o_proj`: `[rows, tokens, num_attention_heads * head_dim]`.
-    fn attended(&self, input: Tensor<3>, pass: &Pass) -> Tensor<3> {
+    fn attended(&self, input: Input<'_>, pass: &Pass) -> Tensor<3> {
         let projected = self.project(input, Arithmetic::from(pass));
         rotary_attention(projected, self.norms(), self.layout, &pass.plan, pass.precision)
     }
@@ -69,7 +69,7 @@ impl Attention {
     fn forward_cached(
         &self,
         residual: Tensor<3>,
-        input: Tensor<3>,
+        input: Input<'_>,
         arithmetic: Arithmetic,
         attend: impl FnOnce(Tensor<3>, Option<HeadNorms>, HeadLayout) -> Tensor<3>,
     ) -> Tensor<3> {
@@ -78,10 +78,9 @@ impl Attention {
     }
 
     /// The heads of queries, keys and values side by side, see [`rotary_attention`].
-    fn project(&self, input: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {
+    fn project(&self, input: Input<'_>, arithmetic: Arithmetic) -> Tensor<3> {
         let layers = [&self.q_proj, &self.k_proj, &self.v_proj];
-        let weights = layers.map(|layer| layer.weight.val());
-        let projected = linears(arithmetic.input(input), weights, arithmetic.precision);
+        let projected = arithmetic.layers(input, layers.map(|layer| layer.weight.val()));
         match layers.map(|layer| layer.bias.as_ref().map(|bias| bias.val())) {
             [Some(query), Some(key), Some(value)] => add_bias(projected, Tensor::cat(vec![query, key, value], 0)),
             _ => projected,
@@ -103,6 +102,14 @@ pub(crate) struct Pass {
     pub(crate) int8_inputs: bool,
 }
 
+/// What layers read.
+enum Input<'a> {
+    /// What a norm makes of the stream, which the fused operator need not keep.
+    Behind(&'a RmsNorm, Tensor<3>),
+    /// The same, computed already.
+    Normed(Tensor<3>),
+}
+
 /// How a block multiplies.
 #[derive(Clone, Copy)]
 pub(crate) struct Arithmetic {
@@ -121,6 +128,18 @@ impl Arithmetic {
     /// What a matrix reads.
     fn input(self, input: Tensor<3>) -> Tensor<3> {
         if self.int8_inputs { int8_rounded(input) } else { input }
+    }
+
+    /// Layers side by side.
+    fn layers<const N: usize>(self, input: Input<'_>, weights: [Tensor<2>; N]) -> Tensor<3> {
+        let normed = match input {
+            Input::Behind(norm, stream) if !self.int8_inputs => {
+                return normed_linears(stream, norm.weight.val(), norm.epsilon, weights, self.precision);
+            }
+            Input::Behind(norm, stream) => norm.forward(stream),
+            Input::Normed(normed) => normed,
+        };
+        linears(self.input(normed), weights, self.precision)
     }
 }
 
@@ -142,7 +161,7 @@ impl FeedForward {
     }
 
     /// `residual` plus the layer's output.
-    fn forward(&self, residual: Tensor<3>, input: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {
+    fn forward(&self, residual: Tensor<3>, input: Input<'_>, arithmetic: Arithmetic) -> Tensor<3> {
         let (gate_up, weight) = (self.gate_up(input, arithmetic), self.down_proj.weight.val());
         if arithmetic.int8_inputs {
             // The fused operator makes the input of `down_proj` itself, where it cannot be rounded.
@@ -153,9 +172,8 @@ impl FeedForward {
     }
 
     /// Gates and their factors side by side: `[rows, tokens, 2 * intermediate_size]`.
-    fn gate_up(&self, input: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {
-        let weights = [&self.gate_proj, &self.up_proj].map(|layer| layer.weight.val());
-        linears(arithmetic.input(input), weights, arithmetic.precision)
+    fn gate_up(&self, input: Input<'_>, arithmetic: Arithmetic) -> Tensor<3> {
+        arithmetic.layers(input, [&self.gate_proj, &self.up_proj].map(|layer| layer.weight.val()))
     }
 }
 
@@ -181,8 +199,8 @@ impl Block {
 
     /// `[rows, tokens, hidden_size]` to the same.
     pub(crate) fn forward(&self, hidden: Tensor<3>, pass: &Pass) -> Tensor<3> {
-        let normed = self.input_layernorm.forward(hidden.clone());
-        self.feed_forward(self.self_attn.forward(hidden, normed, pass), pass.into())
+        let input = Input::Behind(&self.input_layernorm, hidden.clone());
+        self.feed_forward(self.self_attn.forward(hidden, input, pass), pass.into())
     }
 
     /// [`Block::forward`], with what its matrices read on the way.
@@ -192,10 +210,10 @@ impl Block {
             linear_add(residual, arithmetic.input(input.clone()), layer.weight.val(), pass.precision)
         };
         let attention = TracedNorm::of(&self.input_layernorm, hidden.clone());
-        let heads = self.self_attn.attended(attention.after.clone(), pass);
+        let heads = self.self_attn.attended(Input::Normed(attention.after.clone()), pass);
         let hidden = product(hidden, &heads, &self.self_attn.o_proj);
         let feed_forward = TracedNorm::of(&self.post_attention_layernorm, hidden.clone());
-        let neurons = swiglu_composed(self.mlp.gate_up(feed_forward.after.clone(), arithmetic));
+        let neurons = swiglu_composed(self.mlp.gate_up(Input::Normed(feed_forward.after.clone()), arithmetic));
         let hidden = product(hidden, &neurons, &self.mlp.down_proj);
         (hidden, TracedBlock { attention, heads, feed_forward, neurons })
     }
@@ -208,12 +226,12 @@ impl Block {
         arithmetic: Arithmetic,
         attend: impl FnOnce(Tensor<3>, Option<HeadNorms>, HeadLayout) -> Tensor<3>,
     ) -> Tensor<3> {
-        let normed = self.input_layernorm.forward(hidden.clone());
-        self.feed_forward(self.self_attn.forward_cached(hidden, normed, arithmetic, attend), arithmetic)
+        let input = Input::Behind(&self.input_layernorm, hidden.clone());
+        self.feed_forward(self.self_attn.forward_cached(hidden, input, arithmetic, attend), arithmetic)
     }
 
     fn feed_forward(&self, hidden: Tensor<3>, arithmetic: Arithmetic) -> Tensor<3> {
-        let normed = self.post_attention_layernorm.forward(hidden.clone());
-        self.mlp.forward(hidden, normed, arithmetic)
+        let input = Input::Behind(&self.post_attention_layernorm, hidden.clone());
+        self.mlp.forward(hidden, input, arithmetic)
     }
 }

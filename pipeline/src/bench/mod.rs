@@ -77,6 +77,8 @@ pub enum PrecisionChoice {
     Fp32,
     /// 16-bit inputs of the matrix products.
     Bf16,
+    /// The same with IEEE 754's floats, on a GPU.
+    Fp16,
 }
 
 /// Measures each model and prints what was found.
@@ -107,7 +109,7 @@ pub fn run(args: &BenchArgs) -> Result<Completion, Failure> {
 pub fn measured_flops(device: DeviceChoice) -> Result<f64, Failure> {
     const STEPS: usize = 3;
     let device = device::open(device)?;
-    let products = device::of_products(device::precision(None, &device)?);
+    let products = device::of_products(device::precision("--precision", None, &device)?);
     let shape = BenchModel::Million3.shape();
     let model = Transformer::new(&shape.config, SEED, &device.autodiff()).with_precision(products);
     let seconds = measure::measure(model, &shape, STEPS, Recompute::None)?.seconds;
@@ -115,16 +117,12 @@ pub fn measured_flops(device: DeviceChoice) -> Result<f64, Failure> {
 }
 
 fn precision(choice: Option<PrecisionChoice>, device: &Device) -> Result<Precision, Failure> {
-    match choice {
-        None => device::precision(None, device),
-        Some(PrecisionChoice::Fp32) => Ok(Precision::Fp32),
-        Some(PrecisionChoice::Bf16) if limbeck_kernels::multiplies(device, limbeck_kernels::Precision::Bf16) => {
-            Ok(Precision::Bf16)
-        }
-        Some(PrecisionChoice::Bf16) => Err(Failure::usage(anyhow!(
-            "--precision is `bf16`, must be `fp32` on this device; hint: use `fp32`, or `--device cpu`"
-        ))),
-    }
+    let named = choice.map(|choice| match choice {
+        PrecisionChoice::Fp32 => Precision::Fp32,
+        PrecisionChoice::Bf16 => Precision::Bf16,
+        PrecisionChoice::Fp16 => Precision::Fp16,
+    });
+    device::precision("--precision", named, device)
 }
 
 fn run_here(model: BenchModel, args: &BenchArgs) -> Result<(), Failure> {

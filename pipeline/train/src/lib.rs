@@ -41,7 +41,7 @@ pub use kept_mass::{KeptMass, kept_mass};
 pub use metrics::{Metrics, MetricsRow};
 pub use objective::{Distillation, Learner, NextToken, Objective, next_token_loss};
 pub use on_policy::{Lesson, OnPolicy, Sampled};
-pub use optimizer::{AdamW, GroupSettings, gradient_norm};
+pub use optimizer::{AdamW, GradientScale, GroupSettings, gradient_norm};
 pub use progress::{Display, Progress};
 pub use prune::{
     BlockImportance, BlockReport, Calibration, Change, ChannelReport, PruneEvent, PruneReport, Pruned, RemovedBlock,

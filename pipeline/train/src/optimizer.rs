@@ -21,6 +21,15 @@ pub struct GroupSettings {
     pub weight_decay: f64,
 }
 
+/// How large the gradients of a step are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GradientScale {
+    /// Global norm of the gradient of the mean loss.
+    pub norm: f32,
+    /// What the gradients at hand are, times those of the mean.
+    pub multiple: f32,
+}
+
 /// AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) with clipping by the global norm.
 #[derive(Debug)]
 pub struct AdamW {
@@ -88,19 +97,19 @@ impl AdamW {
         }
     }
 
-    /// `model` after one step along `gradients`, which hold the mean over the step's target tokens.
+    /// `model` after one step along `gradients`.
     pub fn step<M: Module>(
         &mut self,
         model: M,
         gradients: GradientsParams,
-        gradient_norm: f32,
+        scale: GradientScale,
         learning_rate_factor: f64,
     ) -> M {
         self.step += 1;
         let max_norm = self.config.max_grad_norm as f32;
         let update = AdamWUpdate {
             // As torch.nn.utils.clip_grad_norm_.
-            gradient_scale: (max_norm / (gradient_norm + 1e-6)).min(1.0),
+            gradient_scale: (max_norm / (scale.norm + 1e-6)).min(1.0) / scale.multiple,
             learning_rate: (self.config.learning_rate * learning_rate_factor) as f32,
             beta_1: self.config.beta_1 as f32,
             beta_2: self.config.beta_2 as f32,

@@ -4,12 +4,13 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use limbeck_config::Recompute;
 use limbeck_data::Batch;
+use limbeck_kernels::Precision;
 use limbeck_model::Transformer;
 
 use crate::alignment::HiddenAlignment;
 use crate::error::TrainError;
 use crate::objective::{Learner, Objective};
-use crate::optimizer::{AdamW, gradient_norm};
+use crate::optimizer::{AdamW, GradientScale, gradient_norm};
 use crate::recompute::Tape;
 
 /// What one step did.
@@ -43,8 +44,11 @@ pub struct AlignmentTrainer {
     pub optimizer: AdamW,
 }
 
-/// Gradients of the mean loss over all micro-batches of a step.
+/// Gradients of the mean loss over all micro-batches of a step, or of a multiple of it.
 pub struct StepGradients {
+    /// The multiple: 1, but with 16-bit floats of IEEE 754, where gradients of a mean over thousands of tokens would be zeros,
+    /// that of the sum.
+    pub multiple: f32,
     /// By the model's parameters.
     pub model: GradientsParams,
     /// By the maps of an alignment; empty without one.
@@ -83,19 +87,23 @@ impl Trainer {
             .convert::<f32>()
             .try_into_vec()
             .expect("converted to 32-bit floats");
-        let report = StepReport { loss_nats: numbers[0] / gradients.target_tokens as f32, grad_norm: numbers[1] };
+        let report = StepReport {
+            loss_nats: numbers[0] / gradients.target_tokens as f32,
+            grad_norm: numbers[1] / gradients.multiple,
+        };
         if !report.loss_nats.is_finite() || !report.grad_norm.is_finite() {
             return Err(TrainError::NonFinite { step, loss_nats: report.loss_nats, grad_norm: report.grad_norm });
         }
-        self.model = self.optimizer.step(self.model, gradients.model, report.grad_norm, learning_rate_factor);
+        let scale = GradientScale { norm: report.grad_norm, multiple: gradients.multiple };
+        self.model = self.optimizer.step(self.model, gradients.model, scale, learning_rate_factor);
         self.alignment = self.alignment.map(|AlignmentTrainer { alignment, mut optimizer }| {
-            let alignment = optimizer.step(alignment, gradients.alignment, report.grad_norm, learning_rate_factor);
+            let alignment = optimizer.step(alignment, gradients.alignment, scale, learning_rate_factor);
             AlignmentTrainer { alignment, optimizer }
         });
         Ok((self, report))
     }
 
-    /// Gradients of the mean loss over all micro-batches. With fake quantisation they are taken where the weights on the grid
+    /// Gradients over all micro-batches. With fake quantisation they are taken where the weights on the grid
     /// are, and are gradients for the masters.
     ///
     /// # Errors
@@ -103,6 +111,7 @@ impl Trainer {
     pub fn gradients(&self, objective: &dyn Objective, micro_batches: &[Batch]) -> Result<StepGradients, TrainError> {
         let model = self.model.on_grid()?;
         let target_tokens: usize = micro_batches.iter().map(Batch::target_tokens).sum();
+        let multiple = if model.precision() == Precision::Fp16 { target_tokens as f32 } else { 1.0 };
         let mut of_model = GradientsAccumulator::new();
         let mut of_alignment = GradientsAccumulator::new();
         let mut loss_sum: Option<Tensor<1>> = None;
@@ -112,7 +121,7 @@ impl Trainer {
         for batch in micro_batches.iter().filter(|batch| batch.target_tokens() > 0) {
             let loss = objective.loss(learner, batch)?;
             loss_sum = Some(loss_sum.map_or(loss.loss_sum.clone(), |sum| sum + loss.loss_sum));
-            let mut gradients = (loss.surrogate / target_tokens as f32).backward();
+            let mut gradients = (loss.surrogate / (target_tokens as f32 / multiple)).backward();
             // By itself, so that sums have one order however much of it the tape makes.
             let mut of_batch = GradientsAccumulator::new();
             of_batch.accumulate(&model, GradientsParams::from_module(&mut gradients, &model));
@@ -127,10 +136,10 @@ impl Trainer {
             }
         }
         let (model, alignment) = (of_model.grads(), of_alignment.grads());
-        Ok(StepGradients { model, alignment, loss_sum, target_tokens })
+        Ok(StepGradients { multiple, model, alignment, loss_sum, target_tokens })
     }
 
-    /// Norm of the gradients by everything that is trained together: `[1]`.
+    /// Norm of the gradients by everything that is trained together, with their multiple: `[1]`.
     fn norm(&self, gradients: &StepGradients) -> Option<Tensor<1>> {
         let of_model = gradient_norm(&self.model, &gradients.model)?;
         let trainer = self.alignment.as_ref();

@@ -96,6 +96,9 @@ pub enum Precision {
     Fp32,
     /// 16-bit brain floats, to nearest even.
     Bf16,
+    /// 16-bit floats of IEEE 754, on devices that multiply them: see [`multiplies`](crate::multiplies). Their smallest is
+    /// 6e-8, so gradients must not be those of a mean over many tokens. The CPU's operators round nothing to them.
+    Fp16,
 }
 
 /// Something that is done with a kernel.
@@ -121,7 +124,7 @@ fn with_kernel_of<Operation: WithKernel>(
         #[cfg(target_arch = "x86_64")]
         (Precision::Bf16, Level::Avx512Bf16(simd)) => operation.with_kernel(Avx512Bf16(simd)),
         (Precision::Bf16, level) => operation.with_kernel(Fp32 { level, rounded: true }),
-        (Precision::Fp32, level) => operation.with_kernel(Fp32 { level, rounded: false }),
+        (Precision::Fp32 | Precision::Fp16, level) => operation.with_kernel(Fp32 { level, rounded: false }),
     }
 }
 
