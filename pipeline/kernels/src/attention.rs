@@ -51,9 +51,30 @@ impl AttentionPlan {
     /// # Panics
     /// If `positions` is not whole rows.
     pub fn new(positions: &[u32], sequence_length: usize, head_dim: usize, rope_theta: f64, device: &Device) -> Self {
+        Self::with_window(positions, sequence_length, head_dim, rope_theta, None, device)
+    }
+
+    /// [`AttentionPlan::new`] with a sliding window: a query sees `window` keys at most, its own included (Beltagy et al.
+    /// 2020, arXiv:2004.05150, causal as in Mistral 7B).
+    ///
+    /// # Panics
+    /// If `positions` is not whole rows, or the window is 0.
+    pub fn with_window(
+        positions: &[u32],
+        sequence_length: usize,
+        head_dim: usize,
+        rope_theta: f64,
+        window: Option<usize>,
+        device: &Device,
+    ) -> Self {
         assert_eq!(positions.len() % sequence_length, 0, "whole rows");
         let (cosines, sines) = rotary_values(positions, head_dim, rope_theta);
-        let host = Arc::new(HostPlan { sequence_length, positions: positions.to_vec(), cosines, sines });
+        let farthest = window.map_or(u32::MAX, |window| {
+            assert!(window > 0, "a query sees its own key");
+            u32::try_from(window - 1).unwrap_or(u32::MAX)
+        });
+        let reach = positions.iter().map(|position| (*position).min(farthest)).collect();
+        let host = Arc::new(HostPlan { sequence_length, reach, cosines, sines });
         let composed = implementation_on(device) == Implementation::Composed;
         let device = composed.then(|| DevicePlan::new(&host, sequence_length, head_dim, device));
         Self { host, device }
@@ -62,13 +83,13 @@ impl AttentionPlan {
 
 impl DevicePlan {
     fn new(host: &HostPlan, sequence_length: usize, head_dim: usize, device: &Device) -> Self {
-        let rows = host.positions.len() / sequence_length;
+        let rows = host.reach.len() / sequence_length;
         let table = |values: &[f32]| {
             let shape = [rows, 1, sequence_length, head_dim / 2];
             Tensor::from_data(TensorData::new(values.to_vec(), shape), device)
         };
         let visible = |row: usize, query: usize, key: usize| {
-            let start = query - (host.positions[row * sequence_length + query] as usize).min(query);
+            let start = query - (host.reach[row * sequence_length + query] as usize).min(query);
             (start..=query).contains(&key)
         };
         let mask = causal_mask([rows, sequence_length, sequence_length], visible, device);

@@ -53,7 +53,8 @@ pub(crate) fn blocks(kernel: impl Kernel, sequence_length: usize) -> impl Iterat
 }
 
 impl Heads<'_> {
-    /// The first key that a block of queries reads: segments follow one another, so no later query sees an earlier key.
+    /// The first key that a block of queries reads: segments follow one another and windows move on, so no later query sees an
+    /// earlier key.
     pub(crate) fn first_key_of(&self, kernel: impl Kernel, queries: &Range<usize>) -> usize {
         self.first_key(queries.start) / kernel.columns() * kernel.columns()
     }

@@ -24,8 +24,8 @@ pub(crate) struct Heads<'a> {
     pub(crate) cosines: &'a [f32],
     /// As `cosines`.
     pub(crate) sines: &'a [f32],
-    /// `[sequence_length]`: a query at `t` sees the keys `t - positions[t] ..= t`.
-    pub(crate) positions: &'a [u32],
+    /// `[sequence_length]`: a query at `t` sees the keys `t - reach[t] ..= t`.
+    pub(crate) reach: &'a [u32],
     pub(crate) layout: HeadLayout,
     pub(crate) norms: Option<NormWeights<'a>>,
 }
@@ -39,7 +39,7 @@ pub(crate) enum Head {
 
 impl<'a> Heads<'a> {
     pub(crate) fn sequence_length(&self) -> usize {
-        self.positions.len()
+        self.reach.len()
     }
 
     /// Query heads that share a key head.
@@ -54,7 +54,7 @@ impl<'a> Heads<'a> {
 
     /// The first key that a query sees.
     pub(crate) fn first_key(&self, query: usize) -> usize {
-        query - (self.positions[query] as usize).min(query)
+        query - (self.reach[query] as usize).min(query)
     }
 
     /// Where a head starts among a token's values.

@@ -153,7 +153,7 @@ fn attend_rows(
             projected: projected[skipped * projected.len() / tokens..].into(),
             cosines: &cosines[angles.clone()],
             sines: &sines[angles],
-            positions: &[],
+            reach: &[],
             layout,
             norms,
         };

@@ -220,6 +220,7 @@ fn padded(values: &[f32]) -> Lanes {
 mod tests {
     use super::*;
     use crate::drawn::drawn;
+    use proptest::prelude::*;
 
     /// Squared distance: a divergence of no other use, with the gradient 2 q (q - p - Σ q (q - p)).
     #[inline(always)]
@@ -230,7 +231,19 @@ mod tests {
     /// More rows than a task has, of whole blocks and a rest.
     #[test]
     fn value_and_gradient_are_those_of_the_definition_in_64_bits() {
-        let (rows, vocab_size, temperature, scale) = (7, 12_345, 0.5, 3.0);
+        check(7, 12_345);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn so_they_are_at_any_size(rows in 1usize..9, vocab_size in 2usize..200) {
+            check(rows, vocab_size);
+        }
+    }
+
+    fn check(rows: usize, vocab_size: usize) {
+        let (temperature, scale) = (0.5, 3.0);
         let (student, teacher) =
             (drawn::<2>(1, [rows, vocab_size], -3.0..3.0), drawn::<2>(2, [rows, vocab_size], -3.0..3.0));
         let loss =

@@ -23,13 +23,14 @@ use crate::gemm::{Precision, with_kernel};
 use crate::kept::Kept;
 use crate::profile::{Direction, Operator, timed};
 
-/// Positions and rotary angles of a batch, on the host.
+/// Reach and rotary angles of a batch's queries, on the host.
 #[derive(Debug)]
 pub(crate) struct HostPlan {
     /// Tokens in a row.
     pub(crate) sequence_length: usize,
-    /// `[rows * sequence_length]`.
-    pub(crate) positions: Vec<u32>,
+    /// Keys before its own that a query sees: `[rows * sequence_length]`. The first that it sees comes never before the
+    /// first that an earlier one saw.
+    pub(crate) reach: Vec<u32>,
     /// `[rows * sequence_length, head_dim / 2]`.
     pub(crate) cosines: Vec<f32>,
     /// As `cosines`.
@@ -151,12 +152,12 @@ impl Inputs {
             epsilon: *epsilon,
         });
         let tables = plan.cosines.par_chunks(angles).zip(plan.sines.par_chunks(angles));
-        let rows = tables.zip(plan.positions.par_chunks(plan.sequence_length)).enumerate();
-        rows.map(move |(row, ((cosines, sines), positions))| Heads {
+        let rows = tables.zip(plan.reach.par_chunks(plan.sequence_length)).enumerate();
+        rows.map(move |(row, ((cosines, sines), reach))| Heads {
             projected: row_of(&self.projected, row, self.row_sizes().0),
             cosines,
             sines,
-            positions,
+            reach,
             layout: *layout,
             norms,
         })
@@ -176,7 +177,7 @@ fn forward(inputs: &Inputs) -> (FlexTensor, Arc<Vec<f32>>) {
 fn attend(inputs: &Inputs) -> (FlexTensor, Arc<Vec<f32>>) {
     let Settings { layout, plan, precision, .. } = &inputs.settings;
     let (_, output_row) = inputs.row_sizes();
-    let rows = plan.positions.len() / plan.sequence_length;
+    let rows = plan.reach.len() / plan.sequence_length;
     let sums_row = layout.num_attention_heads * plan.sequence_length;
     let (mut output, mut log_sums) = (unwritten(rows * output_row), unwritten(rows * sums_row));
     let targets = output.par_chunks_mut(output_row).zip(log_sums.par_chunks_mut(sums_row));

@@ -136,3 +136,26 @@ impl<R, F: FnOnce() -> R> WithSimd for Closure<F> {
         (self.0)()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// In processes of their own, for a process has one level. Where the variable is set, this is such a process.
+    #[test]
+    fn every_level_passes_the_tests_of_this_crate() {
+        if std::env::var_os(SIMD_VARIABLE).is_some() {
+            return;
+        }
+        let tests = std::env::current_exe().unwrap();
+        for level in simd_levels() {
+            // What measures the machine must be alone on it.
+            let arguments = ["--skip", "peak", "--skip", "bandwidth"];
+            let output = Command::new(&tests).env(SIMD_VARIABLE, level).args(arguments).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && !said.contains(" 0 passed"), "{level}: {said}");
+        }
+    }
+}

@@ -34,6 +34,8 @@ mod loss_head;
 mod peak;
 mod placement;
 mod profile;
+#[cfg(test)]
+mod properties;
 mod rms_norm;
 mod row_losses;
 mod simd;

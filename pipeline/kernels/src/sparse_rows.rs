@@ -216,11 +216,12 @@ mod tests {
     use super::*;
     use crate::drawn::drawn;
     use burn::tensor::Device;
+    use proptest::prelude::*;
 
-    /// More rows than a task has.
-    const ROWS: usize = 7;
-    const VOCAB_SIZE: usize = 12_345;
-    const IDS: [u32; 4] = [3, 0, 12_344, 77];
+    /// Those that the teacher lists, of at least 8.
+    fn ids(vocab_size: usize) -> [u32; 4] {
+        [3, 0, vocab_size as u32 - 1, 5]
+    }
 
     struct Case {
         temperature: f64,
@@ -240,6 +241,7 @@ mod tests {
 
     /// In 64 bits: the value, and the gradient as central differences of it for the ids in question.
     fn expected(case: &Case, logits: &[f32], label: usize) -> (f64, impl Fn(usize) -> f64) {
+        let ids = ids(logits.len());
         let (temperature, weight) = (case.temperature, case.label_weight);
         let teacher = teacher(case);
         let logits: Vec<f64> = logits.iter().map(|logit| f64::from(*logit)).collect();
@@ -249,9 +251,9 @@ mod tests {
                 kept.map(|(_, logit)| (logit / temperature).exp()).sum::<f64>().ln()
             };
             let all = log_sum(&|_| true, temperature);
-            let listed = |id: usize| IDS.contains(&(id as u32));
+            let listed = |id: usize| ids.contains(&(id as u32));
             let rest = log_sum(&|id| !listed(id), temperature) - all;
-            let student = IDS.iter().map(|id| logits[*id as usize] / temperature - all).chain([rest]);
+            let student = ids.iter().map(|id| logits[*id as usize] / temperature - all).chain([rest]);
             let terms = teacher.iter().zip(student).filter(|(p, _)| p.is_finite());
             let divergence: f64 = terms.map(|(p, q)| p.exp() * (p - q)).sum();
             (1.0 - weight) * 3.0 * divergence + weight * (log_sum(&|_| true, 1.0) - logits[label])
@@ -270,21 +272,36 @@ mod tests {
 
     #[test]
     fn value_and_gradient_are_those_of_the_definition_in_64_bits() {
-        let device = Device::flex();
+        // More rows than a task has.
+        check(7, 12_345, 1e-6);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #[test]
+        fn so_they_are_at_any_size(rows in 1usize..9, vocab_size in 8usize..200) {
+            // Gradients of a few tokens are up to 6.
+            check(rows, vocab_size, 6e-6);
+        }
+    }
+
+    fn check(rows: usize, vocab_size: usize, tolerance: f64) {
+        let (device, ids) = (Device::flex(), ids(vocab_size));
         for (temperature, label_weight, ghost) in
             [(1.0, 0.0, 0.0), (1.0, 0.25, 0.0), (1.0, 0.25, 0.1), (2.0, 0.0, 0.1), (2.0, 0.25, 0.1), (0.5, 0.25, 0.0)]
         {
             let case = Case { temperature, label_weight, ghost };
-            let student = drawn::<2>(1, [ROWS, VOCAB_SIZE], -3.0..3.0);
+            let student = drawn::<2>(1, [rows, vocab_size], -3.0..3.0);
             let log_probabilities: Vec<f32> = teacher(&case).into_iter().take(4).map(|p| p as f32).collect();
-            let ghost_of_rows = [ghost.ln() as f32; ROWS];
+            let ghost_of_rows = vec![ghost.ln() as f32; rows];
+            let offsets: Vec<usize> = (0..=rows).map(|row| row * ids.len()).collect();
             let teacher = SparseDistributions {
-                offsets: &std::array::from_fn::<_, { ROWS + 1 }, _>(|row| row * IDS.len()),
-                ids: &IDS.repeat(ROWS),
-                log_probabilities: &log_probabilities.repeat(ROWS),
+                offsets: &offsets,
+                ids: &ids.repeat(rows),
+                log_probabilities: &log_probabilities.repeat(rows),
                 ghost: (ghost > 0.0).then_some(&ghost_of_rows),
             };
-            let labels: Vec<i32> = (0..ROWS as i32).map(|row| [3, 500][row as usize % 2]).collect();
+            let labels: Vec<i32> = (0..rows).map(|row| [3, vocab_size as i32 / 2][row % 2]).collect();
             let loss = sparse_forward_kl_rows(
                 student.clone(),
                 teacher,
@@ -295,19 +312,22 @@ mod tests {
             let (student, gradient) = (numbers(student), numbers(loss.logit_gradient));
             let mut value = 0.0;
             for (row, label) in labels.iter().enumerate() {
-                let range = row * VOCAB_SIZE..(row + 1) * VOCAB_SIZE;
+                let range = row * vocab_size..(row + 1) * vocab_size;
                 let (at, slope) = expected(&case, &student[range.clone()], *label as usize);
                 value += at;
-                for id in [3, 0, 12_344, 77, 500, 501, 4_000] {
+                for id in [3, 0, vocab_size - 1, 5, vocab_size / 2, vocab_size / 2 + 1, vocab_size / 3] {
                     let (actual, expected) = (f64::from(gradient[range.start + id]), slope(id));
                     assert!(
-                        (actual - expected).abs() < 1e-6,
+                        (actual - expected).abs() < tolerance,
                         "{temperature} {label_weight} {ghost}: {id}: {actual} {expected}"
                     );
                 }
             }
             let seen = f64::from(loss.loss_sum.into_scalar::<f32>());
-            assert!((seen / value - 1.0).abs() < 1e-6, "{temperature} {label_weight} {ghost}: {seen} against {value}");
+            assert!(
+                (seen / value - 1.0).abs() < tolerance,
+                "{temperature} {label_weight} {ghost}: {seen} against {value}"
+            );
         }
     }
 }

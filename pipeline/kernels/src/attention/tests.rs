@@ -1,5 +1,7 @@
 //! The definition in loops, and one implementation against the other.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::drawn::drawn;
 
@@ -11,14 +13,18 @@ struct Case {
     rows: usize,
     sequence_length: usize,
     positions: Vec<u32>,
+    window: Option<usize>,
 }
 
 /// Segments of every length from one up, rows cut at different places; query heads per key head from one to four.
 fn cases() -> Vec<Case> {
     let positions = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, /* row */ 0, 0, 1, 0, 1, 2, 3, 4, 5, 0, 0];
     let layout = |group: usize| HeadLayout { num_attention_heads: 3 * group, num_key_value_heads: 3, head_dim: 10 };
-    let case = |group| Case { layout: layout(group), rows: 2, sequence_length: 11, positions: positions.to_vec() };
-    (1..=4).map(case).collect()
+    let case = |(group, window)| {
+        let positions = positions.to_vec();
+        Case { layout: layout(group), rows: 2, sequence_length: 11, positions, window }
+    };
+    [(1, None), (2, None), (3, None), (4, None), (1, Some(1)), (2, Some(3)), (3, Some(7))].map(case).into()
 }
 
 fn at([_, tokens, heads, width]: [usize; 4], values: &[f32], row: usize, token: usize, head: usize) -> Vec<f64> {
@@ -46,7 +52,8 @@ fn naive(case: &Case, [queries, keys, values]: &[Vec<f32>; 3]) -> Vec<f64> {
                 let key_head = head / (num_attention_heads / num_key_value_heads);
                 let position = |token: usize| case.positions[row * case.sequence_length + token];
                 let query = turned(&at(query_shape, queries, row, token, head), position(token));
-                let visible = token - position(token) as usize..=token;
+                let reach = (position(token) as usize).min(case.window.unwrap_or(usize::MAX) - 1);
+                let visible = token - reach..=token;
                 let weight = |key: usize| {
                     let key = turned(&at(key_shape, keys, row, key, key_head), position(key));
                     let score: f64 = query.iter().zip(key).map(|(query, key)| query * key).sum();
@@ -77,8 +84,8 @@ fn projected(heads: [Tensor<4>; 3]) -> Tensor<3> {
 
 /// The fused plan and the composed one.
 fn plans(case: &Case) -> [AttentionPlan; 2] {
-    let Case { layout: HeadLayout { head_dim, .. }, sequence_length, positions, .. } = case;
-    let fused = AttentionPlan::new(positions, *sequence_length, *head_dim, THETA, &Device::flex());
+    let Case { layout: HeadLayout { head_dim, .. }, sequence_length, positions, window, .. } = case;
+    let fused = AttentionPlan::with_window(positions, *sequence_length, *head_dim, THETA, *window, &Device::flex());
     assert!(fused.device.is_none());
     let device = Some(DevicePlan::new(&fused.host, *sequence_length, *head_dim, &Device::flex()));
     [fused.clone(), AttentionPlan { device, ..fused }]
@@ -117,6 +124,7 @@ fn wide_case(group: usize) -> Case {
         rows: 2,
         sequence_length: 53,
         positions: [row(&[36, 17]), row(&[1, 20, 2, 15, 4, 11])].concat(),
+        window: None,
     }
 }
 
@@ -125,9 +133,18 @@ fn odd_cases() -> Vec<Case> {
     let case = |heads: usize, key_heads, head_dim, lengths: &[u32]| {
         let positions: Vec<u32> = lengths.iter().flat_map(|length| 0..*length).collect();
         let layout = HeadLayout { num_attention_heads: heads, num_key_value_heads: key_heads, head_dim };
-        Case { layout, rows: 1, sequence_length: positions.len(), positions }
+        Case { layout, rows: 1, sequence_length: positions.len(), positions, window: None }
     };
-    vec![case(1, 1, 16, &[1]), case(8, 1, 128, &[1, 1, 1, 140]), case(4, 2, 64, &[64, 64, 5]), case(2, 2, 2, &[33])]
+    let windowed = |window, case| Case { window: Some(window), ..case };
+    vec![
+        windowed(2, wide_case(1)),
+        windowed(19, wide_case(3)),
+        windowed(70, case(2, 1, 32, &[200, 3])),
+        case(1, 1, 16, &[1]),
+        case(8, 1, 128, &[1, 1, 1, 140]),
+        case(4, 2, 64, &[64, 64, 5]),
+        case(2, 2, 2, &[33]),
+    ]
 }
 
 /// Output and gradients of heads and norms.
@@ -170,6 +187,32 @@ fn fused_outputs_and_gradients_are_those_of_the_composed_attention() {
                 // 32-bit sums over at most 140 keys, the exponential within 2 units in the last place.
                 assert!(distance < 4e-6, "{:?} {normed}: {distance}", case.layout);
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #[test]
+    fn attention_of_any_size_is_that_of_the_composed_operators(
+        lengths in prop::collection::vec(1u32..40, 1..5),
+        rows in 1usize..3,
+        group in 1usize..=8,
+        key_heads in 1usize..=3,
+        half_width in 8usize..=64,
+        window in prop::option::of(2usize..50),
+        normed: bool,
+    ) {
+        // One key alone has no gradient, so that the distance would be one of roundings.
+        let row: Vec<u32> = lengths.iter().chain([&7]).flat_map(|length| 0..*length).collect();
+        let layout = HeadLayout {
+            num_attention_heads: group * key_heads,
+            num_key_value_heads: key_heads,
+            head_dim: 2 * half_width,
+        };
+        let case = Case { layout, rows, sequence_length: row.len(), positions: row.repeat(rows), window };
+        for distance in distances(&case, normed) {
+            prop_assert!(distance < 1e-5, "{distance}");
         }
     }
 }
