@@ -87,9 +87,9 @@ fn memory_bytes(shape: &ModelConfig, config: &TrainingConfig) -> f64 {
     let kept = match (config.train.recompute, config.train.precision) {
         (Recompute::Block, _) => hidden,
         (Recompute::None, Some(Precision::Bf16)) => {
-            2 * hidden + (2 * hidden + heads + 2 * attended + 2 * shape.intermediate_size) / 2
+            2 * hidden + (heads + 2 * attended + 2 * shape.intermediate_size) / 2
         }
-        (Recompute::None, _) => block,
+        (Recompute::None, _) => 2 * hidden + heads + attended + 2 * shape.intermediate_size,
     };
     let activations = tokens * (shape.num_hidden_layers * kept + 2 * block);
     let head = (1usize << 22).min(tokens * shape.vocab_size);
