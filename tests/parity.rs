@@ -126,6 +126,25 @@ fn sixteen_bit_products_stay_as_near_as_pytorchs_own() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// On the CPU, which rounds nothing to IEEE 754's 16 bits, that precision leaves what it does to the gradients' scale: nothing
+/// is to be seen of it behind the norm.
+#[test]
+fn gradients_of_a_sum_make_the_step_of_the_mean() -> anyhow::Result<()> {
+    for fixture in fixtures()? {
+        let place = Place { name: "cpu", device: cpu(), is_cpu: true };
+        let mut trainers = [trainer(&fixture, &place)?, trainer(&fixture, &place)?];
+        trainers[1].model = trainers[1].model.clone().with_precision(Precision::Fp16);
+        let multiple = trainers[1].gradients(&NextToken, &[fixture.batch()])?.multiple;
+        assert_eq!(multiple, fixture.facts.target_tokens as f32);
+        let [mean, sum] = trainers.map(|trainer| trainer.step(&NextToken, &[fixture.batch()], 1, 1.0));
+        let ((mean, mean_report), (sum, sum_report)) = (mean?, sum?);
+        assert!((sum_report.grad_norm / mean_report.grad_norm - 1.0).abs() < 1e-5, "{sum_report:?} {mean_report:?}");
+        let (name, distance) = farthest(&parameters(&sum.model), &parameters(&mean.model));
+        assert!(distance < 1e-5, "{name} {distance}");
+    }
+    Ok(())
+}
+
 #[test]
 fn the_greedy_continuation_is_that_of_transformers() -> anyhow::Result<()> {
     everywhere(|fixture, place, _| {

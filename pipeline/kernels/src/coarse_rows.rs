@@ -123,6 +123,7 @@ mod tests {
     use super::*;
     use crate::drawn::drawn;
     use burn::tensor::{Device, TensorData};
+    use proptest::prelude::*;
 
     const ROWS: usize = 5;
     const LISTED: usize = 3;
@@ -172,5 +173,38 @@ mod tests {
         assert_eq!(numbers(coarse.rest.clone()), [NOTHING; ROWS]);
         let gradient = coarse.logit_gradient(Tensor::from_floats([[1.0, 2.0, 3.0, 4.0]; ROWS], &Device::flex()));
         assert_eq!(numbers(gradient), [2.0, 3.0, 1.0].repeat(ROWS));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn values_and_gradients_of_any_size_are_those_in_64_bits(
+            listed in prop::collection::vec(prop::array::uniform3(0i32..8), 1..9), vocab_size in 9usize..200,
+        ) {
+            let (rows, device) = (listed.len(), Device::flex());
+            let logits = drawn::<2>(3, [rows, vocab_size], -4.0..4.0);
+            let ids = Tensor::from_data(TensorData::new(listed.concat(), [rows, LISTED]), &device);
+            let upstream = drawn::<2>(4, [rows, LISTED + 1], -1.0..1.0);
+            let coarse = CoarseRows::of(logits.clone(), ids);
+            let rest = numbers(coarse.rest.clone());
+            let gradient = numbers(coarse.logit_gradient(upstream.clone()));
+            let (logits, upstream) = (numbers(logits), numbers(upstream));
+            for (row, ids) in listed.iter().enumerate() {
+                let of_row = &logits[row * vocab_size..][..vocab_size];
+                let weights = &upstream[row * (LISTED + 1)..][..LISTED + 1];
+                let share = |id: usize| f64::from(of_row[id]).exp();
+                let sum: f64 = (0..vocab_size).filter(|id| !ids.contains(&(*id as i32))).map(share).sum();
+                prop_assert!((f64::from(rest[row]) - sum.ln()).abs() < 2e-6);
+                for id in 0..vocab_size {
+                    let of_id = ids.iter().zip(weights).filter(|(listed, _)| **listed as usize == id);
+                    let expected = match ids.contains(&(id as i32)) {
+                        true => of_id.map(|(_, weight)| f64::from(*weight)).sum(),
+                        false => f64::from(weights[LISTED]) * share(id) / sum,
+                    };
+                    let actual = f64::from(gradient[row * vocab_size + id]);
+                    prop_assert!((actual - expected).abs() < 2e-6, "{} {} {}", id, actual, expected);
+                }
+            }
+        }
     }
 }

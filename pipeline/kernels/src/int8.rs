@@ -104,6 +104,7 @@ fn rounded_block(block: &[f32; INT8_BLOCK]) -> [f32; INT8_BLOCK] {
 mod tests {
     use super::*;
     use crate::drawn::drawn;
+    use proptest::prelude::*;
 
     #[test]
     fn a_block_has_the_values_of_the_definition() {
@@ -131,5 +132,26 @@ mod tests {
     fn rows_that_are_not_whole_blocks_stay() {
         let input = drawn(3, [2, 3, 48], -1.0..1.0);
         assert_eq!(int8_rounded(input.clone()).into_data(), input.into_data());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+        #[test]
+        fn at_any_size_values_stay_within_half_a_step(rows in 1usize..50, blocks in 1usize..5) {
+            let input = drawn(1, [rows, blocks * INT8_BLOCK], -2.0..2.0).autodiff().require_grad();
+            let upstream = drawn::<2>(2, input.dims(), -1.0..1.0);
+            let output = int8_rounded(input.clone());
+            let numbers = |tensor: Tensor<2>| tensor.into_data().try_into_vec::<f32>().unwrap();
+            let (before, after) = (numbers(input.clone().inner()), numbers(output.clone().inner()));
+            for (before, after) in before.chunks(INT8_BLOCK).zip(after.chunks(INT8_BLOCK)) {
+                let largest = before.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
+                // Half a step of a 127th, and what the rounding of the scale to 11 bits moves the largest.
+                let most = largest * (0.51 / 127.0 + 1.0 / 2048.0);
+                prop_assert!(before.iter().zip(after).all(|(a, b)| (a - b).abs() <= most));
+                prop_assert!(before.iter().zip(after).any(|(a, b)| a != b), "nothing was rounded");
+            }
+            let gradients = (output * upstream.clone().autodiff()).sum().backward();
+            prop_assert_eq!(input.grad(&gradients).unwrap().into_data(), upstream.into_data());
+        }
     }
 }
